@@ -1,0 +1,56 @@
+# What there is to do with this repository. `make help` lists it.
+
+GO ?= go
+# Where the real cloud is: testutil/devcloud unless told otherwise.
+STAFFELN_DEVCLOUD ?= http://127.0.0.1:5000/v3
+export STAFFELN_DEVCLOUD
+
+E2E   := ./testutil/behaviour ./testutil/contract ./runtime/openstack
+BENCH  = $(sort $(dir $(shell grep -rlE --include='*_test.go' '^func Benchmark' .)))
+# Go's race detector needs a C compiler.
+RACE   = $(shell command -v $$($(GO) env CC) >/dev/null && echo -race)
+
+.PHONY: help demo run test check services bench image devcloud devcloud-down e2e
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$(printf '\t') read -r target what; do \
+		printf '  make %-14s %s\n' "$$target" "$$what"; done
+
+demo: ## the main job on a simulated cloud, live on the terminal; needs nothing but Go
+	@$(GO) run ./local demo
+
+run: ## every function in one process against the cloud that OS_* name; settings in docs/settings.md
+	@$(GO) run ./local run
+
+test: services ## every test that needs no cloud; starts a Redis and a RabbitMQ of its own on free ports
+	@test -n "$(RACE)" || echo "make test: no C compiler here, so the tests run without the race detector" >&2
+	$(GO) test $(RACE) -shuffle=on ./...
+
+check: ## format, vet, staticcheck, who may import whom, go.mod, and that docs and code agree
+	@files=$$(gofmt -l .); test -z "$$files" || { echo "make check: run gofmt -w on:" $$files >&2; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags e2e ./...
+	$(GO) tool staticcheck -tags e2e ./...
+	$(GO) mod tidy -diff
+	$(GO) test -count=1 -run 'House|Docs' ./...
+
+services: ## install Debian's redis-server and rabbitmq-server for the tests, without starting them
+	@.ci/services
+
+bench: services ## the benchmarks, with their ratios
+	$(GO) test -run '^$$' -bench . $(BENCH)
+
+image: ## the static binaries bin/staffeln and bin/function; container images are made of them
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/staffeln ./local
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/function ./runtime/cmd/function
+	@echo "There is no image to be built yet: bin/function is static and is all that a FROM scratch image needs."
+
+devcloud: ## a real one-machine OpenStack on Ceph, from nothing in three minutes (root, Debian 12)
+	testutil/devcloud/up
+	testutil/devcloud/seed
+
+devcloud-down: ## stop it; testutil/devcloud/down --purge removes its state, too
+	testutil/devcloud/down
+
+e2e: services ## the behavioural suite and the contracts on the cloud of make devcloud, or STAFFELN_DEVCLOUD
+	$(GO) test -tags e2e -count=1 -timeout 40m $(E2E)

@@ -1,0 +1,121 @@
+package backup
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A Blackout is a stretch of the day in which nothing starts.
+type Blackout struct {
+	days     [7]bool
+	from, to time.Duration // since midnight; to ≤ from goes past midnight
+	words    string
+}
+
+// Blackouts are the stretches of a cloud or a class.
+type Blackouts []Blackout
+
+var weekdays = [...]string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
+
+const blackoutGrammar = "want [DAY|DAY-DAY,...] HH:MM-HH:MM, several parted by semicolons, such as mon-fri 08:00-18:00; 23:30-00:30"
+
+// ParseBlackouts reads "mon-fri 08:00-18:00; 23:30-00:30". Days are those on which
+// the stretch begins; without days it is every day. Nothing means none.
+func ParseBlackouts(s string) (Blackouts, error) {
+	var all Blackouts
+	for part := range strings.SplitSeq(s, ";") {
+		part = strings.Join(strings.Fields(strings.ToLower(part)), " ")
+		if part == "" {
+			continue
+		}
+		b := Blackout{words: part}
+		days, hours, ok := strings.Cut(part, " ")
+		if !ok {
+			days, hours = "sun-sat", part
+		}
+		from, to, ok := strings.Cut(hours, "-")
+		start, err1 := time.Parse("15:04", from)
+		end, err2 := time.Parse("15:04", to)
+		if !ok || err1 != nil || err2 != nil || start.Equal(end) || !b.on(days) {
+			return nil, fmt.Errorf("%.60q is not a blackout: %s", part, blackoutGrammar)
+		}
+		midnight := time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
+		b.from, b.to = start.Sub(midnight), end.Sub(midnight)
+		all = append(all, b)
+	}
+	return all, nil
+}
+
+func (b *Blackout) on(days string) bool {
+	number := func(name string) int {
+		for i, w := range weekdays {
+			if w == name {
+				return i
+			}
+		}
+		return -1
+	}
+	for part := range strings.SplitSeq(days, ",") {
+		first, last, isRange := strings.Cut(part, "-")
+		if !isRange {
+			last = first
+		}
+		from, to := number(first), number(last)
+		if from < 0 || to < 0 {
+			return false
+		}
+		for d := from; ; d = (d + 1) % 7 {
+			b.days[d] = true
+			if d == to {
+				break
+			}
+		}
+	}
+	return true
+}
+
+// Until says whether t lies in a blackout by the wall clock of the zone, until
+// when, and which. Where several overlap it is the one that ends last.
+func (bs Blackouts) Until(t time.Time, zone *time.Location) (end time.Time, why string, in bool) {
+	shows := wallClock(t, zone)
+	for _, b := range bs {
+		for _, back := range []int{0, 1} { // begun today, or yesterday and gone past midnight
+			midnight := shows.Truncate(24*time.Hour).AddDate(0, 0, -back)
+			from, to := midnight.Add(b.from), midnight.Add(b.to)
+			if b.to <= b.from {
+				to = to.AddDate(0, 0, 1)
+			}
+			if !b.days[midnight.Weekday()] || shows.Before(from) || !shows.Before(to) {
+				continue
+			}
+			if over := passes(to, t, zone); over.After(end) {
+				end, why, in = over, "blackout "+b.words, true
+			}
+		}
+	}
+	return end.UTC(), why, in
+}
+
+// passes is the first moment after t at which the clock of the zone shows w or
+// later, which it does not yet at t.
+func passes(w, t time.Time, zone *time.Location) time.Time {
+	at, skipped := moment(w, zone)
+	if skipped {
+		at, _ = shifted(at) // the clock jumps over it there
+	}
+	if !at.After(t) {
+		// An hour that comes twice, and t lies in its second time.
+		at = t.Add(w.Sub(wallClock(t, zone)))
+	}
+	return at
+}
+
+// String is the blackouts as they were written.
+func (bs Blackouts) String() string {
+	var words []string
+	for _, b := range bs {
+		words = append(words, b.words)
+	}
+	return strings.Join(words, "; ")
+}

@@ -1,0 +1,205 @@
+package backup
+
+import "time"
+
+// An Enrolment is what the ledger remembers of one opted-in server, and what a
+// notification is compared with to see whether there is anything new.
+type Enrolment struct {
+	Server string `json:"id"`
+	Name   string `json:"n,omitempty"`
+	// Project is the server's project, whose shard everything of it lives in.
+	Project string `json:"p"`
+	// Class is the name of the policy class it chose.
+	Class string `json:"c"`
+	// Schedule and Retention are the server's own overrides, as written by the
+	// tenant and found to parse; "" for the class's.
+	Schedule  string `json:"s,omitempty"`
+	Retention string `json:"r,omitempty"`
+	// Problems are values of the server's that were refused, in words for its owner.
+	Problems []string `json:"x,omitempty"`
+	// Words are the metadata values and tags that the above was decided from: as
+	// long as they are the same, so is the decision.
+	Words string `json:"w,omitempty"`
+	// Volumes are the ids of its attached volumes.
+	Volumes []string `json:"v,omitempty"`
+}
+
+// A Protected is what the ledger remembers of one volume of an opted-in server.
+// Its facts (up to Skip) come from Nova and Cinder; its state is written by runs.
+type Protected struct {
+	Volume  string `json:"id"`
+	Project string `json:"p"`
+	Name    string `json:"n,omitempty"`
+	// Size is in GiB.
+	Size    int    `json:"g,omitempty"`
+	Backend string `json:"b,omitempty"`
+	// Created is when Cinder made the volume; the volume limit counts from the oldest.
+	Created time.Time `json:"t"`
+	// Skip is why the volume is left out by its owner's wish; "" where it is not.
+	Skip string `json:"k,omitempty"`
+
+	// Enrolments are those of the opted-in servers it is attached to, by id.
+	Enrolments []Enrolment `json:"-"`
+	// State is how far its runs have come.
+	State State `json:"-"`
+}
+
+// State is how far a volume's runs have come.
+type State struct {
+	// LastSlot is the newest slot that is over, whether it succeeded or failed for
+	// good; zero before the first.
+	LastSlot time.Time `json:"ls,omitzero"`
+	// LastComplete is when the newest complete backup was made: the restore point.
+	LastComplete time.Time `json:"lc,omitzero"`
+	// Retry is the slot whose first attempt has failed and whose second is to come.
+	Retry time.Time `json:"rs,omitzero"`
+	// Waiting is the slot that could not start yet, Waits how often it was put off.
+	Waiting time.Time `json:"ws,omitzero"`
+	Waits   int       `json:"wn,omitempty"`
+	// Why is the reason of the retry or the wait.
+	Why string `json:"y,omitempty"`
+	// Theirs says that the reason is for the owner to act on, not the operator.
+	Theirs bool `json:"o,omitempty"`
+	// Due is when the volume is to be looked at next.
+	Due time.Time `json:"-"`
+}
+
+// RunState is how far a run has come.
+type RunState string
+
+// The states of a run. Requested and Running are open, the others over.
+const (
+	// Requested: claimed in the ledger; Cinder may or may not know of it.
+	Requested RunState = "requested"
+	// Running: Cinder has given it an id.
+	Running RunState = "running"
+	// Complete: Cinder said available.
+	Complete RunState = "complete"
+	// Failed: over without a restore point, for good or to be tried once more.
+	Failed RunState = "failed"
+)
+
+// A Run is what happens to one slot of one volume.
+type Run struct {
+	Volume  string `json:"v"`
+	Project string `json:"p"`
+	// Slot is the planned moment, in UTC and whole seconds.
+	Slot time.Time `json:"s"`
+	// Attempt is 1, or 2 for the one retry within the slot.
+	Attempt int      `json:"a"`
+	Kind    Kind     `json:"k"`
+	State   RunState `json:"st"`
+	// Backup is Cinder's id, "" until known.
+	Backup string `json:"b,omitempty"`
+	// Started is when the run was claimed, by the event's time; Deadline is when
+	// it is given up on; Ended is when it was seen to be over.
+	Started  time.Time `json:"t0"`
+	Deadline time.Time `json:"td"`
+	Ended    time.Time `json:"te,omitzero"`
+	// Why is the reason of the start while open, that of the end when over.
+	Why string `json:"y,omitempty"`
+	// Theirs says that a failure is for the owner to act on.
+	Theirs bool `json:"o,omitempty"`
+
+	// What the digest tells of it, as it was at the time.
+	VolumeName string   `json:"vn,omitempty"`
+	ServerName string   `json:"sn,omitempty"`
+	Servers    []string `json:"sv,omitempty"` // ids to stamp with last-backup-time
+	Class      string   `json:"c,omitempty"`
+	Size       int      `json:"g,omitempty"` // GiB
+	Backend    string   `json:"be,omitempty"`
+}
+
+// ID is the run's name, made from what it is for: "VOLUME@20261122T020000Z".
+func (r Run) ID() string { return RunID(r.Volume, r.Slot) }
+
+// RunID names the run of a volume's slot.
+func RunID(volume string, slot time.Time) string {
+	return volume + "@" + slot.UTC().Format(Stamp)
+}
+
+// Stamp is the format of a time inside names: ISO 8601 basic, UTC, whole seconds.
+const Stamp = "20060102T150405Z"
+
+// A Record is what the ledger remembers of one automated backup.
+type Record struct {
+	ID      string `json:"-"`
+	Volume  string `json:"-"`
+	Project string `json:"-"`
+	// Slot is that of the run it was made for.
+	Slot time.Time `json:"s"`
+	Kind Kind      `json:"k"`
+	// Parent is the id of the backup it builds on, where a notification told; the
+	// API never does.
+	Parent string `json:"pa,omitempty"`
+	// Status is Cinder's, as last seen.
+	Status  string    `json:"st"`
+	Created time.Time `json:"t"`
+	Size    int       `json:"g"` // GiB
+	// Policy is the frozen one, as written into the backup's metadata.
+	Policy string `json:"po,omitempty"`
+}
+
+// A StampDue is a last-backup-time that is still to be written to a server.
+type StampDue struct {
+	Server, Project string
+	// At is the time to write.
+	At time.Time
+	// Tries counts the refusals so far.
+	Tries int
+}
+
+// A Discard is a broken backup of ours that is still to be removed.
+type Discard struct {
+	Backup, Project string
+	// Tries counts the refusals so far.
+	Tries int
+}
+
+// A Closing ends a run in the ledger, in one step.
+type Closing struct {
+	// Run is over: Complete or Failed, with its end and its reason.
+	Run Run
+	// State is the volume's from now on, with the moment it is due next.
+	State State
+	// Final says that the slot is over: the run goes to the project's finished
+	// ones. A first attempt that is to be repeated is not final.
+	Final bool
+	// Stamp is the last-backup-time for the run's servers; zero for none.
+	Stamp time.Time
+	// Remove says that the run's backup is broken and to be removed.
+	Remove bool
+	// Watch says that the run's backup has not ended in time but still may: it is
+	// looked at now and then, from this moment on; zero for not.
+	Watch time.Time
+	// Record is what to remember of the backup; nil for nothing.
+	Record *Record
+}
+
+// A Change is what an enrolment changed.
+type Change struct {
+	// Stale says that newer facts were already there; nothing was changed.
+	Stale bool
+	// Protected and Unprotected are the volumes that became so.
+	Protected, Unprotected []string
+	// Same says that the enrolment was already as it is.
+	Same bool
+}
+
+// InFlight is how many runs are under way in the whole cloud, as the ledger
+// counts them, and what holds new ones back.
+type InFlight struct {
+	Total     int
+	ByProject map[string]int
+	ByBackend map[string]int
+	// Halvings is how often the limits are halved because Cinder is under strain.
+	Halvings int
+	// Paused is until when nothing starts at all; zero for not. PausedWhy says why.
+	Paused    time.Time
+	PausedWhy string
+}
+
+// Limits bound the runs under way. Zero means no limit of that sort.
+type Limits struct {
+	Cloud, Project, Backend int
+}

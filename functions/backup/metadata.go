@@ -1,0 +1,155 @@
+package backup
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Keys of a backup's own metadata. Everything that has to be known about a
+// backup later is written there when it is made: the ledger is only an index.
+const (
+	// MetaAutomated marks a backup as the service's: the value is "True".
+	MetaAutomated = "__automated_backup"
+	// MetaRun is the run it was made for, see [RunID].
+	MetaRun = "__staffeln_run"
+	// MetaAttempt is "1", or "2" for the retry.
+	MetaAttempt = "__staffeln_attempt"
+	// MetaServer and MetaServerName are the server the volume was attached to.
+	MetaServer     = "__staffeln_server"
+	MetaServerName = "__staffeln_server_name"
+	// MetaClass is the policy class.
+	MetaClass = "__staffeln_class"
+	// MetaRetention is the retention time as it was then, in the grammar of
+	// [ParseAge]; MetaZone the time zone it is counted in.
+	MetaRetention = "__staffeln_retention"
+	MetaZone      = "__staffeln_zone"
+	// MetaKeepUntil is when that retention ends, RFC 3339 in UTC.
+	MetaKeepUntil = "__staffeln_keep_until"
+	// MetaKind is what was asked for: "full" or "incremental". A driver may make a
+	// full one of an incremental; is_incremental tells.
+	MetaKind = "__staffeln_kind"
+)
+
+// maxValue is Cinder's limit for a metadata value and a name, in characters.
+const maxValue = 255
+
+// Metadata is what a backup of the run is stamped with.
+func Metadata(r Run, p Policy, server Enrolment, now time.Time) map[string]string {
+	m := map[string]string{
+		MetaAutomated:  "True",
+		MetaRun:        r.ID(),
+		MetaAttempt:    strconv.Itoa(r.Attempt),
+		MetaServer:     server.Server,
+		MetaServerName: plain(server.Name, maxValue),
+		MetaClass:      p.Class,
+		MetaRetention:  p.Retention.String(),
+		MetaZone:       p.Schedule.Zone().String(),
+		MetaKeepUntil:  p.Retention.After(now.In(p.Schedule.Zone())).UTC().Format(time.RFC3339),
+		MetaKind:       string(r.Kind),
+	}
+	return m
+}
+
+// plain makes a tenant's name fit for where it did not come from, in most
+// characters: those outside Unicode's basic plane, which a three-byte database
+// refuses with a 500, and control characters become U+FFFD.
+func plain(s string, most int) string {
+	s = strings.Map(func(r rune) rune {
+		if r > 0xFFFF || r < ' ' || r >= 0x7F && r < 0xA0 {
+			return '\uFFFD'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+	return cut(s, most)
+}
+
+func cut(s string, most int) string {
+	n := 0
+	for i := range s {
+		if n == most {
+			return s[:i]
+		}
+		n++
+	}
+	return s
+}
+
+// Ours says whether the backup's metadata marks it as the service's.
+func (b CinderBackup) Ours() bool { return strings.EqualFold(b.Metadata[MetaAutomated], "true") }
+
+// Run reads which run a backup of ours was made for. attempt is 1 or 2, and one
+// that cannot be read counts as the first: the run is what must not be made twice.
+func (b CinderBackup) Run() (slot time.Time, attempt int, ok bool) {
+	volume, stamp, ok := strings.Cut(b.Metadata[MetaRun], "@")
+	if !ok || !b.Ours() || volume != b.Volume {
+		return time.Time{}, 0, false
+	}
+	slot, err := time.Parse(Stamp, stamp)
+	if err != nil || slot.Format(Stamp) != stamp { // Parse takes fractions of a second, too
+		return time.Time{}, 0, false
+	}
+	if attempt, err = strconv.Atoi(b.Metadata[MetaAttempt]); err != nil {
+		attempt = 1
+	}
+	return slot, min(max(attempt, 1), 2), true
+}
+
+// RecordOf is what to remember of a backup of ours.
+func RecordOf(b CinderBackup) Record {
+	slot, _, _ := b.Run()
+	kind := Full
+	if b.Incremental {
+		kind = Incremental
+	}
+	return Record{
+		ID: b.ID, Volume: b.Volume, Project: b.Project, Slot: slot, Kind: kind, Status: b.Status,
+		Created: b.Created, Size: b.Size, Policy: b.Metadata[MetaRetention],
+	}
+}
+
+// The words of a name template.
+const (
+	wordVolumeName = "{VOLUME_NAME}"
+	wordVolumeID   = "{VOLUME_ID}"
+	wordServerName = "{SERVER_NAME}"
+	wordDate       = "{BACKUP_DATE}"
+)
+
+// CheckTemplate says what is wrong with a template of backup names: a word that is
+// not one of {VOLUME_NAME} {VOLUME_ID} {SERVER_NAME} {BACKUP_DATE}, no word at all,
+// or more than 100 characters of its own.
+func CheckTemplate(t string) error {
+	rest := strings.NewReplacer(wordVolumeName, "", wordVolumeID, "", wordServerName, "", wordDate, "").Replace(t)
+	const allowed = "allowed are " + wordVolumeName + " " + wordVolumeID + " " + wordServerName + " " + wordDate
+	switch {
+	case strings.ContainsAny(rest, "{}"):
+		return fmt.Errorf("%.60q has an unknown word: %s", t, allowed)
+	case rest == t:
+		return fmt.Errorf("%.60q would give every backup the same name: %s", t, allowed)
+	case cut(rest, 100) != rest:
+		return fmt.Errorf("%.60q… is too long: at most 100 characters besides its words", t)
+	}
+	return nil
+}
+
+// Name makes a backup's name from the template: at most 255 characters, the names
+// in it cut rather than the rest. A volume without a name goes by its id.
+func Name(template string, v Volume, serverName string, at time.Time) string {
+	volume := v.Name
+	if strings.TrimSpace(volume) == "" {
+		volume = v.ID
+	}
+	for most := maxValue; ; most -= 5 {
+		name := strings.NewReplacer(
+			wordVolumeName, plain(volume, most),
+			wordVolumeID, v.ID,
+			wordServerName, plain(serverName, most),
+			wordDate, at.UTC().Format(Stamp),
+		).Replace(template)
+		if short := cut(name, maxValue); short == name || most <= 5 {
+			return short
+		}
+	}
+}

@@ -1,0 +1,207 @@
+package backup
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Policy is what a server's volumes are backed up and kept by: schedule and
+// retention. Operators publish named ones, the classes.
+type Policy struct {
+	// Class is the name it is published under.
+	Class    string
+	Schedule Schedule
+	// Spread is the window over which the starts of a slot are spread.
+	Spread    time.Duration
+	Retention Age
+	// Depth is how many incrementals a full backup may carry; 0 makes every backup
+	// a full one.
+	Depth int
+	// ChainAge is how old a chain may be before the next backup is a full one; zero
+	// for any age.
+	ChainAge Age
+	// Container is Cinder's backup container; "" for its default.
+	Container string
+	Blackouts Blackouts
+}
+
+// Classes are the operator's policies by name. The one named [Default] is that
+// of a server that opts in with a plain yes.
+type Classes map[string]Policy
+
+// Default is the name of the class that a plain yes means.
+const Default = "default"
+
+// Keys are the names that a tenant's wishes go by, all configurable.
+type Keys struct {
+	// OptIn is the server metadata key and the tag: "backup".
+	OptIn string
+	// Skip is the volume metadata key: "skip-volume-backup".
+	Skip string
+	// Schedule and Retention are the server metadata keys of the overrides.
+	Schedule, Retention string
+	// Overrides says whether the operator allows those at all.
+	Overrides bool
+}
+
+var (
+	yes = []string{"yes", "true", "on", "1"}
+	no  = []string{"no", "false", "off", "0", ""}
+)
+
+// A Wish is what a server asks for, read from its metadata and tags.
+type Wish struct {
+	// In says whether it opts in.
+	In bool
+	// Class is the policy class chosen.
+	Class string
+	// Schedule and Retention are its own overrides that parse; "" for the class's.
+	Schedule, Retention string
+	// Problems are the values that were refused, in words for the owner.
+	Problems []string
+	// Why says what decided, in words.
+	Why string
+	// Words are the values that it was all decided from.
+	Words string
+}
+
+// ReadWish reads a server's metadata and tags. Metadata comes before tags, and a
+// metadata value that opts out is not overruled by a tag.
+func ReadWish(metadata map[string]string, tags []string, keys Keys, classes Classes) Wish {
+	w := Wish{Words: words(metadata, tags, keys)}
+	value, has := metadata[keys.OptIn]
+	if has {
+		w.In, w.Class, w.Why = classes.choose(value, fmt.Sprintf("metadata %s=%.40s", keys.OptIn, value))
+	} else {
+		w.Why = "no " + keys.OptIn + " metadata nor tag"
+		for _, tag := range slices.Sorted(slices.Values(tags)) {
+			choice, isOurs := "", false
+			if tag == keys.OptIn {
+				choice, isOurs = "yes", true
+			} else if rest, ok := strings.CutPrefix(tag, keys.OptIn+":"); ok {
+				choice, isOurs = rest, true
+			}
+			if !isOurs || w.In {
+				continue
+			}
+			value, has = choice, true
+			w.In, w.Class, w.Why = classes.choose(choice, "tag "+tag)
+		}
+	}
+	if !w.In {
+		if has && !slices.Contains(no, strings.ToLower(strings.TrimSpace(value))) {
+			w.Problems = append(w.Problems, fmt.Sprintf("%s=%.40q is neither yes nor a class (%s): not protected", keys.OptIn, value, classes.names()))
+		}
+		return w
+	}
+	override := func(key string, parse func(string) error) string {
+		v, has := metadata[key]
+		if !has {
+			return ""
+		}
+		if !keys.Overrides {
+			w.Problems = append(w.Problems, fmt.Sprintf("%s is not allowed here: class %s counts", key, w.Class))
+			return ""
+		}
+		if err := parse(v); err != nil {
+			w.Problems = append(w.Problems, fmt.Sprintf("%s: %v: class %s counts", key, err, w.Class))
+			return ""
+		}
+		return v
+	}
+	w.Schedule = override(keys.Schedule, func(s string) error { _, err := ParseSchedule(s); return err })
+	w.Retention = override(keys.Retention, func(s string) error { _, err := ParseAge(s); return err })
+	return w
+}
+
+// words is everything a wish is decided from, so that two servers' readings can
+// be compared without deciding again.
+func words(metadata map[string]string, tags []string, keys Keys) string {
+	var parts []string
+	for _, key := range []string{keys.OptIn, keys.Schedule, keys.Retention} {
+		if v, ok := metadata[key]; ok && key != "" {
+			parts = append(parts, fmt.Sprintf("%s=%.255q", key, v))
+		}
+	}
+	for _, tag := range slices.Sorted(slices.Values(tags)) {
+		if tag == keys.OptIn || strings.HasPrefix(tag, keys.OptIn+":") {
+			parts = append(parts, fmt.Sprintf("#%q", tag))
+		}
+	}
+	return strings.Join(parts, "\n") // which no quoted value can hold
+}
+
+func (c Classes) choose(value, from string) (in bool, class, why string) {
+	value = strings.ToLower(strings.TrimSpace(value))
+	if slices.Contains(yes, value) {
+		return true, Default, from
+	}
+	if _, ok := c[value]; ok {
+		return true, value, from
+	}
+	return false, "", from
+}
+
+func (c Classes) names() string {
+	return strings.Join(slices.Sorted(maps.Keys(c)), ", ")
+}
+
+// Skips reads a volume's wish to be left out: the key with any value but no,
+// false, off and 0. why is "" where it is not left out.
+func Skips(metadata map[string]string, keys Keys) (why string) {
+	v, has := metadata[keys.Skip]
+	word := strings.ToLower(strings.TrimSpace(v))
+	if !has || word != "" && slices.Contains(no, word) {
+		return ""
+	}
+	return fmt.Sprintf("volume metadata %s=%.40s", keys.Skip, v)
+}
+
+// Of is the policy of one enrolment: its class with its overrides. A class that
+// the operator has since taken away counts as [Default].
+func (c Classes) Of(e Enrolment) Policy {
+	p, ok := c[e.Class]
+	if !ok {
+		p = c[Default]
+	}
+	if s, err := ParseSchedule(e.Schedule); err == nil {
+		p.Schedule = s.In(p.Schedule.Zone())
+	}
+	if a, err := ParseAge(e.Retention); err == nil {
+		p.Retention = a
+	}
+	return p
+}
+
+// Strictest is the policy of a volume attached to several opted-in servers: the
+// one with the most frequent slots at now, with the longest retention of all.
+func (c Classes) Strictest(enrolments []Enrolment, now time.Time) Policy {
+	if len(enrolments) == 0 {
+		return c[Default]
+	}
+	all := make([]Policy, len(enrolments))
+	for i, e := range enrolments {
+		all[i] = c.Of(e)
+	}
+	if len(all) == 1 {
+		return all[0]
+	}
+	best := slices.MinFunc(all, func(a, b Policy) int {
+		return cmp.Or(
+			cmp.Compare(a.Schedule.Interval(now), b.Schedule.Interval(now)),
+			b.Retention.Compare(a.Retention),
+			cmp.Compare(a.Class, b.Class),
+			// Whatever the order of the servers, the slots have to stay the same.
+			cmp.Compare(a.Schedule.String(), b.Schedule.String()))
+	})
+	for _, p := range all {
+		if p.Retention.Compare(best.Retention) > 0 {
+			best.Retention = p.Retention
+		}
+	}
+	return best
+}

@@ -1,0 +1,35 @@
+// Command staffeln runs every function in one process, and is the operator's
+// command line.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+type commands struct {
+	Run     runCommand     `cmd:"" help:"Run every function in this process, until SIGTERM."`
+	Demo    demoCommand    `cmd:"" help:"Show the main job on a simulated cloud: nothing to set up, under a minute."`
+	Check   checkCommand   `cmd:"" help:"Check the settings and the connections, and say what is wrong."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+func main() {
+	var c commands
+	k := kong.Parse(&c, kong.Name("staffeln"),
+		kong.Description("Automatic backups of OpenStack VM volumes. All settings are environment variables: see docs/settings.md."),
+		kong.UsageOnError())
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	k.BindTo(ctx, (*context.Context)(nil))
+	if err := k.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "staffeln:", err)
+		stop()
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,303 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"staffeln/events"
+	"staffeln/functions"
+	"staffeln/home"
+	"staffeln/runtime"
+	"staffeln/runtime/amqp"
+	"staffeln/runtime/cloudevents"
+	"staffeln/runtime/config"
+	"staffeln/runtime/timer"
+)
+
+type runCommand struct{}
+
+// invocationTimeout bounds one invocation: far above what any takes, so that a
+// stuck one is noticed.
+const invocationTimeout = 10 * time.Minute
+
+// reconcileLook is how often reconcile looks whether it is time.
+const reconcileLook = 5 * time.Second
+
+// Run runs until ctx ends, then drains.
+func (runCommand) Run(ctx context.Context) error {
+	s, err := home.Read(os.Environ())
+	if err != nil {
+		return fmt.Errorf("these settings are wrong, nothing was started:\n%w", err)
+	}
+	log := s.Logger(os.Stderr)
+	connector := s.FunctionURL != ""
+	open := home.Open
+	if connector {
+		open = home.OpenLedger // the functions are elsewhere, and so is OpenStack
+	}
+	h, err := open(ctx, s, log)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	if s.RedisURL == "" || len(s.AMQPURLs) == 0 {
+		log.InfoContext(ctx, "running with less", "why", lacks(s))
+	}
+	return serve(ctx, h, connector, log)
+}
+
+// lacks says in one line what more settings would add.
+func lacks(s home.Settings) string {
+	why := ""
+	if s.RedisURL == "" {
+		why = "STAFFELN_REDIS_URL is not set: one process only, whose ledger a restart empties and one reconcile rebuilds"
+	}
+	if len(s.AMQPURLs) == 0 {
+		if why != "" {
+			why += "; "
+		}
+		why += fmt.Sprintf("STAFFELN_AMQP_URLS is not set: without notifications, changes are seen after up to %s instead of seconds", s.ReconcilePeriod)
+	}
+	return why
+}
+
+// serve delivers ticks and notifications to the functions and answers on HTTP.
+func serve(ctx context.Context, h *home.Home, connector bool, log *slog.Logger) error {
+	s := h.Settings
+	wired := h.Functions
+	var invoker runtime.Invoker = runtime.NewInProcess(log, wired)
+	if connector {
+		// Routes are the catalogue's; what they lead to is the containers' business.
+		wired = functions.All(functions.Needs{Settings: s.Functions(), Log: log, Count: h.Metrics.Count})
+		invoker = &cloudevents.Client{Base: s.FunctionURL.Reveal()}
+	}
+	invoker = runtime.Wrap(invoker, runtime.Observed(runtime.Logged(log), h.Metrics.Observe), runtime.Timeout(invocationTimeout))
+	router := runtime.NewRouter(wired, invoker)
+
+	checks := []home.Check{{Name: "redis", Needed: true, Err: func(ctx context.Context) error { return h.Redis.Ping(ctx).Err() }}}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var all sync.WaitGroup
+	part := func(name string, run func(context.Context) error) {
+		all.Go(func() {
+			// A part that ends by itself takes the process with it: somebody restarts it whole.
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				stop(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+
+	if len(s.AMQPURLs) > 0 {
+		secure, err := s.BrokerTLS()
+		if err != nil {
+			return err
+		}
+		consumer, err := amqp.New(amqp.Config{
+			URLs: reveal(s.AMQPURLs), TLS: secure, Exchanges: s.AMQPExchanges, Topics: s.AMQPTopics, Queue: s.AMQPQueue,
+			MaxLength: s.AMQPMaxLength, TTL: s.AMQPTTL, Prefetch: s.AMQPPrefetch, Drain: s.DrainTimeout,
+		}, router.Deliver, router.Wants, log, hooks(ctx, h))
+		if err != nil {
+			return err
+		}
+		checks = append(checks, home.Check{Name: "amqp", Err: func(context.Context) error { return brokersUp(consumer) }})
+		part("notifications", consumer.Run)
+	}
+	runner := &timer.Runner{
+		Claims: h.Ledger, Deliver: router.Deliver, Log: log, Drain: s.DrainTimeout,
+		Skipped: h.Metrics.Skipped,
+	}
+	for _, t := range functions.Ticks(s.DispatchInterval, s.TrackInterval, reconcileLook) {
+		shards := 1
+		if t.Sharded {
+			shards = h.Ledger.Shards()
+		}
+		runner.Timers = append(runner.Timers, timer.Timer{Name: t.Function, Every: t.Every, Shards: shards, AtStart: t.Function == "reconcile"})
+	}
+	part("timers", runner.Run)
+	part("gauges", func(ctx context.Context) error { return watch(ctx, h) })
+	part("http", server(s.Listen, home.Health(checks...)))
+	if s.MetricsListen != "off" {
+		part("metrics", server(s.MetricsListen, metricsMux(h.Metrics.Handler())))
+	}
+	log.InfoContext(ctx, "running", "version", version(), "functions", names(wired), "listen", s.Listen)
+
+	<-ctx.Done()
+	log.Info("draining", "timeout", s.DrainTimeout)
+	all.Wait()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	log.Info("stopped")
+	return nil
+}
+
+func reveal(urls config.URLs) []string {
+	var out []string
+	for _, u := range urls {
+		out = append(out, u.Reveal())
+	}
+	return out
+}
+
+// hooks count what the consumer does, and ask for a reconcile when notifications
+// may have been missed.
+func hooks(ctx context.Context, h *home.Home) amqp.Hooks {
+	count := func(outcome string) { h.Metrics.Count("amqp_messages_total", 1, outcome) }
+	return amqp.Hooks{
+		Connected: func() {
+			if err := h.Ledger.AskReconcile(ctx); err != nil {
+				h.Log.WarnContext(ctx, "reconcile not asked for", "err", err)
+			}
+		},
+		Ignored:     func() { count("ignored") },
+		Handled:     func(_ string, o events.Outcome, _ time.Duration) { count(runtime.OutcomeName(o)) },
+		Undecodable: func() { count("undecodable") },
+	}
+}
+
+func brokersUp(c *amqp.Consumer) error {
+	for _, b := range c.Healthy() {
+		if !b.Connected {
+			return errors.New(b.Broker + " is down")
+		}
+	}
+	return nil
+}
+
+// watch keeps the gauges at what the ledger says, the same in every process.
+func watch(ctx context.Context, h *home.Home) error {
+	for {
+		if err := gauges(ctx, h, time.Now()); err != nil && ctx.Err() == nil {
+			h.Log.WarnContext(ctx, "gauges not read", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(15 * time.Second):
+		}
+	}
+}
+
+func gauges(ctx context.Context, h *home.Home, now time.Time) error {
+	open, due := 0, 0
+	for shard := range h.Ledger.Shards() {
+		c, err := h.Ledger.Count(ctx, shard, now)
+		if err != nil {
+			return err
+		}
+		open, due = open+c.Open, due+c.Due
+	}
+	totals, err := h.Ledger.Totals(ctx)
+	if err != nil {
+		return err
+	}
+	flight, err := h.Ledger.InFlight(ctx, now)
+	if err != nil {
+		return err
+	}
+	last, _, err := h.Ledger.LastReconciled(ctx)
+	if err != nil {
+		return err
+	}
+	paused := 0.0
+	if now.Before(flight.Paused) {
+		paused = 1
+	}
+	h.Metrics.Gauge("runs_open", float64(open))
+	h.Metrics.Gauge("runs_waiting", float64(due))
+	h.Metrics.Gauge("volumes_protected", float64(totals["protected"]))
+	h.Metrics.Gauge("volumes_overdue", float64(totals["overdue"]))
+	h.Metrics.Gauge("admission_paused", paused)
+	if !last.IsZero() {
+		h.Metrics.Gauge("reconcile_last_timestamp", float64(last.Unix()))
+	}
+	return nil
+}
+
+func metricsMux(h http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", h)
+	return mux
+}
+
+// server serves until its context ends. Its timeouts are for strangers.
+func server(address string, h http.Handler) func(context.Context) error {
+	return func(ctx context.Context) error {
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		if err != nil {
+			return err
+		}
+		srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+			WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+		context.AfterFunc(ctx, func() {
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			_ = srv.Shutdown(last) // what is still there then is cut off
+		})
+		if err := srv.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+func names(all []runtime.Function) []string {
+	var out []string
+	for _, f := range all {
+		out = append(out, f.Name)
+	}
+	return out
+}
+
+type versionCommand struct{}
+
+// Run prints the version.
+func (versionCommand) Run() error {
+	fmt.Println(version())
+	return nil
+}
+
+// version is the module's, or the commit's where it was built from a checkout.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return s.Value[:12]
+		}
+	}
+	return info.Main.Version
+}
+
+type checkCommand struct{}
+
+// Run checks the settings and the connections.
+func (checkCommand) Run(ctx context.Context) error {
+	s, err := home.Read(os.Environ())
+	if err != nil {
+		return fmt.Errorf("these settings are wrong:\n%w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.APITimeout)
+	defer cancel()
+	h, err := home.Open(ctx, s, s.Logger(os.Stderr))
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	for name, p := range s.Policies() {
+		fmt.Printf("class %s: %s in %s, next slot %s, kept %s\n", name, p.Schedule, p.Schedule.Zone(),
+			p.Schedule.Next(time.Now()).Format(time.RFC3339), p.Retention)
+	}
+	fmt.Println("settings and connections are well")
+	return nil
+}

@@ -1,0 +1,404 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"staffeln/functions/backup"
+)
+
+// With nothing set there is nothing to complain of, and the defaults count.
+func TestDefaults(t *testing.T) {
+	c, err := Load(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := fmt.Sprintln(c.Period, c.TimeZone, c.Retention, c.Depth, c.ChainAge, c.FilterTag, c.Overrides, c.Shards,
+		c.DispatchInterval, c.AMQPExchanges, len(c.AMQPURLs), c.Listen, len(c.Classes))
+	want := "24h UTC 30d 6 0 backup true 16 5s [nova cinder openstack] 0 127.0.0.1:8808 0\n"
+	if got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+}
+
+// Every default is a value that could have been written, too.
+func TestDefaultsAreAllowed(t *testing.T) {
+	var environ []string
+	for _, s := range Settings() {
+		if !strings.Contains(s.Name, "<NAME>") {
+			environ = append(environ, s.Name+"="+s.Default)
+		}
+	}
+	written, err := Load(environ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unwritten, err := Load(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := fmt.Sprintf("%+v", written), fmt.Sprintf("%+v", unwritten); a != b {
+		t.Errorf("written out, the defaults read otherwise:\n%s\n%s", a, b)
+	}
+}
+
+// A variable that is set but empty, or blank, is as if it were not there.
+func TestEmptyIsUnset(t *testing.T) {
+	c, err := Load([]string{"STAFFELN_SHARDS=", "STAFFELN_BACKUP_PERIOD=  ", "STAFFELN_CLASS_GOLD_PERIOD="})
+	if err != nil || c.Shards != 16 || c.Period.String() != "24h" {
+		t.Error(c.Shards, c.Period, err)
+	}
+}
+
+func TestValues(t *testing.T) {
+	c, err := Load([]string{
+		"STAFFELN_BACKUP_PERIOD=daily@02:30",
+		"STAFFELN_TIME_ZONE=Europe/Berlin",
+		"STAFFELN_BLACKOUT=mon-fri 08:00-18:00",
+		"STAFFELN_VOLUME_LIMITS=team a=10, 5f0e=0,k=v=3",
+		"STAFFELN_INCLUDE_PROJECTS= a, ,b ",
+		"STAFFELN_OVERRIDES=No",
+		"STAFFELN_AMQP_URLS=amqp://u:p@a:5672/, amqps://b/nova",
+		"STAFFELN_METRICS_LISTEN=off",
+		"STAFFELN_FUNCTION_URL=http://{function}.staffeln.svc",
+		"OTHER_THING=1",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if z := c.Period.Zone().String(); z != "Europe/Berlin" {
+		t.Errorf("the period goes by the clock of %s", z)
+	}
+	if d := cmp.Diff(Limits{"team a": 10, "5f0e": 0, "k=v": 3}, c.VolumeLimits); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff(List{"a", "b"}, c.IncludeProjects); d != "" {
+		t.Error(d)
+	}
+	if c.Overrides || len(c.AMQPURLs) != 2 || c.AMQPURLs[0].Reveal() != "amqp://u:p@a:5672/" {
+		t.Error(c.Overrides, c.AMQPURLs)
+	}
+}
+
+// What a class does not set is as in the general settings.
+func TestClasses(t *testing.T) {
+	c, err := Load([]string{
+		"STAFFELN_BACKUP_PERIOD=daily@02:00",
+		"STAFFELN_FULL_BACKUP_DEPTH=3",
+		"STAFFELN_BLACKOUT=08:00-18:00",
+		"STAFFELN_CHAIN_AGE=2w",
+		"STAFFELN_CLASS_GOLD_PERIOD=6h",
+		"STAFFELN_CLASS_GOLD_RETENTION_TIME=1y",
+		"STAFFELN_CLASS_VERY_COLD_TIME_ZONE=Asia/Tokyo",
+		"STAFFELN_CLASS_VERY_COLD_CONTAINER=glacier",
+		"STAFFELN_CLASS_VERY_COLD_FULL_BACKUP_DEPTH=0",
+		"STAFFELN_CLASS_VERY_COLD_BLACKOUT=none",
+		"STAFFELN_CLASS_VERY_COLD_CHAIN_AGE=0",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	show := func(c Class) string {
+		return fmt.Sprintf("%s in %s (%s), keep %s, depth %d, chain %s, container %q, blackout %q",
+			c.Period, c.TimeZone, c.Period.Zone(), c.Retention, c.Depth, c.ChainAge, c.Container, c.Blackout)
+	}
+	got := []string{strings.Join(c.ClassNames(), " "), show(c.General()), show(c.Classes["gold"]), show(c.Classes["very-cold"])}
+	want := []string{
+		"gold very-cold",
+		`daily@02:00 in UTC (UTC), keep 30d, depth 3, chain 2w, container "", blackout "08:00-18:00"`,
+		`6h in UTC (UTC), keep 1y, depth 3, chain 2w, container "", blackout "08:00-18:00"`,
+		`daily@02:00 in Asia/Tokyo (Asia/Tokyo), keep 30d, depth 0, chain 0, container "glacier", blackout ""`,
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+// Each bad value is complained of by name and value, with what is allowed.
+func TestComplaints(t *testing.T) {
+	for _, tc := range []struct{ given, want string }{
+		{"BACKUP_PERIOD=sometimes", `"sometimes" is not a schedule`},
+		{"BACKUP_PERIOD=0 0 30 2 *", "every year"},
+		{"TIME_ZONE=Mars/Olympus", "IANA"},
+		{"TIME_ZONE=Local", "IANA"},
+		{"TIME_ZONE=../../etc/passwd", "IANA"},
+		{"SPREAD_WINDOW=5", "a duration such as 90s, 10m or 6h, from 0s to 168h"},
+		{"SPREAD_WINDOW=-1s", "a duration such as 90s, 10m or 6h, from 0s to 168h"},
+		{"RETENTION_TIME=soon", "not a span of time"},
+		{"RETENTION_TIME=9999y", "longer than 100 years"},
+		{"RETENTION_TIME=0", "nothing is kept for no time"},
+		{"CHAIN_AGE=-1d", "not a span of time"},
+		{"FULL_BACKUP_DEPTH=six", "a whole number, from 0 to 1000"},
+		{"FULL_BACKUP_DEPTH=-1", "a whole number, from 0 to 1000"},
+		{"FULL_BACKUP_DEPTH=1.5", "a whole number, from 0 to 1000"},
+		{"SHARDS=0", "a whole number, from 1 to 1024"},
+		{"SHARDS=99999999999999999999", "a whole number, from 1 to 1024"},
+		{"OVERRIDES=perhaps", "true or false"},
+		{"VOLUME_LIMITS=a", "has no ="},
+		{"VOLUME_LIMITS=a=-1", "whole numbers from 0"},
+		{"VOLUME_LIMITS=a=1,a=2", "comes twice"},
+		{"INCLUDE_PROJECTS=,", "at least one"},
+		{"RIGHTS=root", "auto, admin or projects"},
+		{"LOG_FORMAT=xml", "text or json"},
+		{"LOG_LEVEL=loud", "debug, info, warn or error"},
+		{"BLACKOUT=at night", "is not a blackout"},
+		{"VOLUME_FILTER_TAG=a/b", "letters, digits"},
+		{"VOLUME_FILTER_TAG=last-backup-time", "written to servers"},
+		{"SCHEDULE_KEY=backup", "another key than that of STAFFELN_VOLUME_FILTER_TAG"},
+		{"NAME_TEMPLATE={VOLUME}-{BACKUP_DATE}", `"{VOLUME}" is no placeholder`},
+		{"NAME_TEMPLATE={VOLUME_NAME", "braces"},
+		{"DISPATCH_INTERVAL=1500ms", "whole seconds"},
+		{"DISPATCH_INTERVAL=10ms", "from 1s to 1h"},
+		{"API_RATE=0", "a whole number, at least 1"},
+		{"REDIS_URL=localhost:6379", "redis:// or rediss://"},
+		{"AMQP_URLS=http://x", "amqp:// or amqps://"},
+		{"AMQP_URLS=amqp://x:99999/", "amqp:// or amqps://|a port from 1 to 65535"},
+		{"AMQP_QUEUE=amq.mine", "RabbitMQ's own"},
+		{"AMQP_CA=/nowhere/ca.pem", "can be read"},
+		{"FUNCTION_URL=http://gateway/", "{function}"},
+		{"LISTEN=8808", "HOST:PORT"},
+		{"LISTEN=:http", "HOST:PORT"},
+		{"METRICS_LISTEN=127.0.0.1:8808", "another address"},
+		{"FUNCTION=Dispatch!", "name of a function"},
+		{"BACKUP_PEROID=24h", "nearest is STAFFELN_BACKUP_PERIOD"},
+		{"AMQP_URL=amqp://u:hunter2@h/", "nearest is STAFFELN_AMQP_URLS"},
+		{"=x", "no such setting"},
+		{"CLASS_GOLD_COLOUR=yellow", "one of PERIOD"},
+		{"CLASS_PERIOD=1h", "one of PERIOD"},
+		{"CLASS_gold_PERIOD=1h", "upper-case letters"},
+		{"CLASS__PERIOD=1h", "one of PERIOD"},
+		{"CLASS_YES_PERIOD=1h", `another name than "yes"`},
+		{"CLASS_DEFAULT_PERIOD=1h", `another name than "default"`},
+		{"CLASS_GOLD_PERIOD=often", "is not a schedule"},
+		{"CLASS_GOLD_FULL_BACKUP_DEPTH=-3", "a whole number, from 0 to 1000"},
+		{"CLASS_GOLD_RETENTION_TIME=0", "nothing is kept for no time"},
+	} {
+		t.Run(tc.given, func(t *testing.T) {
+			c, err := Load([]string{Prefix + tc.given})
+			var all Complaints
+			if !errors.As(err, &all) || len(all) != 1 {
+				t.Fatalf("%d complaints, want one: %v (%+v)", len(all), err, c)
+			}
+			name, value, _ := strings.Cut(tc.given, "=")
+			if all[0].Variable != Prefix+name {
+				t.Errorf("it is about %s", all[0].Variable)
+			}
+			if all[0].Value != "" && !strings.Contains(name, "URL") && all[0].Value != value {
+				t.Errorf("it quotes %q", all[0].Value)
+			}
+			found := false
+			for want := range strings.SplitSeq(tc.want, "|") {
+				found = found || strings.Contains(all[0].Want, want)
+			}
+			if !found {
+				t.Errorf("\n got %s\nwant %s", all[0].Want, tc.want)
+			}
+		})
+	}
+}
+
+// All that is wrong is told at once, in the order of the names.
+func TestAllComplaintsAtOnce(t *testing.T) {
+	_, err := Load([]string{"STAFFELN_SHARDS=none", "STAFFELN_RIGHTS=root", "STAFFELN_SHARDZ=1", "STAFFELN_CLASS_GOLD_PERIOD=x", "STAFFELN_API_RATE=fast"})
+	var got []string
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		name, _, _ := strings.Cut(line, ":")
+		got = append(got, name)
+	}
+	want := []string{`STAFFELN_API_RATE="fast"`, `STAFFELN_CLASS_GOLD_PERIOD="x"`, `STAFFELN_RIGHTS="root"`, `STAFFELN_SHARDS="none"`, "STAFFELN_SHARDZ"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+// A general value that is wrong is not complained of again for every class.
+func TestClassInheritsNoComplaint(t *testing.T) {
+	_, err := Load([]string{"STAFFELN_FULL_BACKUP_DEPTH=-1", "STAFFELN_RETENTION_TIME=0", "STAFFELN_CLASS_GOLD_PERIOD=6h"})
+	if all := err.(Complaints); len(all) != 2 {
+		t.Error(all)
+	}
+}
+
+// No password reaches a complaint, whatever is wrong with the value or its name.
+func TestSecretsStaySecret(t *testing.T) {
+	const secret = "hunter2"
+	for _, given := range []string{
+		"REDIS_URL=http://me:hunter2@host/", "REDIS_URL=redis://me:hunter2@ho st/", "REDIS_URL=hunter2@host:6379", "REDIS_URL=redis:hunter2@host",
+		"REDIS_URL=redis://me:hunter2@host:port", "REDIS_URL=redis://me:%zzhunter2@host", "REDIS_URL=unix:///x?password=hunter2", "REDIS_URL=http://h/?password=hunter2",
+		"AMQP_URLS=amqp://a:b@c,http://me:hunter2@host", "AMQP_URLS=amqp://me:pass,hunter2@host", "FUNCTION_URL=http://me:hunter2@host/",
+		"REDIS_URI=redis://me:hunter2@host", "REDIS_PASSWORD=hunter2",
+	} {
+		_, err := Load([]string{Prefix + given})
+		if err == nil {
+			t.Errorf("%s is taken", given)
+		} else if strings.Contains(err.Error(), secret) {
+			t.Error(err)
+		}
+	}
+	c, err := Load([]string{"STAFFELN_REDIS_URL=redis://me:hunter2@host:6379/0?x=hunter2", "STAFFELN_AMQP_URLS=amqp://me:hunter2@host"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "url", c.RedisURL, "urls", c.AMQPURLs, "config", c)
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "url", c.RedisURL, "urls", c.AMQPURLs, "config", c)
+	fmt.Fprintf(&log, "%v %+v %#v %s %q", c, c, c, c.RedisURL, c.RedisURL)
+	if strings.Contains(log.String(), secret) {
+		t.Error(log.String())
+	}
+	if got := c.RedisURL.String(); got != "redis://***@host:6379/0?***" {
+		t.Error(got)
+	}
+}
+
+// Kubernetes tells every container of the services beside it, ours included;
+// nobody wrote those variables.
+func TestKubernetesServices(t *testing.T) {
+	_, err := Load([]string{
+		"STAFFELN_SERVICE_HOST=10.0.0.1", "STAFFELN_SERVICE_PORT=8808", "STAFFELN_PORT=tcp://10.0.0.1:8808", "STAFFELN_PORT_8808_TCP=tcp://10.0.0.1:8808",
+		"STAFFELN_API_SERVICE_HOST=10.0.0.1", "STAFFELN_API_SERVICE_PORT_HTTP=8808", "STAFFELN_API_PORT=tcp://10.0.0.1:8808",
+		"STAFFELN_API_PORT_8808_TCP_PROTO=tcp", "STAFFELN_API_PORT_8808_TCP_PORT=8808", "STAFFELN_API_PORT_8808_TCP_ADDR=10.0.0.1",
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if _, err := Load([]string{"STAFFELN_LISTEN_PORT=8808"}); err == nil {
+		t.Error("a setting that is none is passed over")
+	}
+}
+
+func TestTLS(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load([]string{"STAFFELN_REDIS_CA=" + file}); err == nil || !strings.Contains(err.Error(), "certificates in PEM") {
+		t.Error(err)
+	}
+	c, err := Load([]string{"STAFFELN_AMQP_INSECURE=yes"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tls, err := c.AMQPTLS(); err != nil || !tls.InsecureSkipVerify {
+		t.Error(tls, err)
+	}
+	if tls, err := c.RedisTLS(); err != nil || tls != nil {
+		t.Error(tls, err)
+	}
+}
+
+// Every tag of the structs is one that the loader knows what to do with.
+func TestTags(t *testing.T) {
+	for _, typ := range []reflect.Type{reflect.TypeFor[Config](), reflect.TypeFor[Class]()} {
+		for _, f := range fields(typ) {
+			for _, bound := range []string{f.Min, f.Max} {
+				if _, err := time.ParseDuration(bound); bound != "" && f.Type == reflect.TypeFor[time.Duration]() && err != nil {
+					t.Errorf("%s: %v", f.Key, err)
+				}
+			}
+			if f.Unit == "" && f.Of == "" {
+				t.Errorf("%s has no unit", f.Key)
+			}
+		}
+	}
+}
+
+// docs/settings.md holds the table that the structs make.
+func TestManual(t *testing.T) {
+	const path = "../../docs/settings.md"
+	const begin, end = "<!-- table: kept equal to runtime/config by its tests -->\n", "<!-- end of table -->\n"
+	about := comments(t)
+	var table strings.Builder
+	table.WriteString("| Name | Default | Unit | Meaning |\n|---|---|---|---|\n")
+	for _, s := range Settings() {
+		of := "Config."
+		if strings.Contains(s.Name, "<NAME>") {
+			of = "Class."
+		}
+		if about[of+s.Field] == "" {
+			t.Errorf("%s%s has no comment", of, s.Field)
+		}
+		def := s.Default
+		if def != "" && !strings.HasPrefix(def, "that of") {
+			def = "`" + def + "`"
+		}
+		cell := strings.NewReplacer("|", `\|`, "<", `\<`, "\n", " ")
+		fmt.Fprintf(&table, "| `%s` | %s | %s | %s |\n", s.Name, cell.Replace(def), cell.Replace(s.Unit), cell.Replace(about[of+s.Field]))
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v; the table is\n%s", err, table.String())
+	}
+	_, rest, ok1 := strings.Cut(string(text), begin)
+	got, _, ok2 := strings.Cut(rest, end)
+	if !ok1 || !ok2 || got != table.String() {
+		t.Errorf("%s has another table than this one, which belongs between %q and %q:\n%s", path, begin, end, table.String())
+	}
+}
+
+// comments are those of the fields, by "Struct.Field".
+func comments(t *testing.T) map[string]string {
+	file, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	about := map[string]string{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.TypeSpec)
+		if !ok {
+			return true
+		}
+		if s, ok := spec.Type.(*ast.StructType); ok {
+			for _, f := range s.Fields.List {
+				for _, name := range f.Names {
+					about[spec.Name.Name+"."+name.Name] = strings.TrimSpace(f.Doc.Text())
+				}
+			}
+		}
+		return true
+	})
+	return about
+}
+
+// Whatever the environment holds, Load answers, and what it accepts is sane.
+func FuzzLoad(f *testing.F) {
+	for _, s := range Settings() {
+		f.Add(strings.Replace(strings.TrimPrefix(s.Name, Prefix), "<NAME>", "GOLD", 1), s.Default)
+	}
+	f.Add("VOLUME_LIMITS", "a=1,b=2")
+	f.Add("CLASS_A_B_PERIOD", "0 0 1 1 *")
+	f.Add("REDIS_URL", "redis://u:p@h/0?x=y")
+	f.Add("", "1")
+	f.Fuzz(func(t *testing.T, name, value string) {
+		if strings.HasSuffix(name, "_CA") || name == "TIME_ZONE" || strings.HasSuffix(name, "_TIME_ZONE") {
+			t.Skip("reads files")
+		}
+		c, err := Load([]string{Prefix + name + "=" + value})
+		if err != nil {
+			if all, ok := err.(Complaints); !ok || len(all) == 0 || all[0].Variable == "" || all[0].Want == "" {
+				t.Fatalf("%#v", err)
+			}
+			return
+		}
+		if c.Period.IsZero() || c.Retention.IsZero() || c.Shards < 1 || c.APIRate < 1 || c.FilterTag == "" || c.DispatchInterval < time.Second {
+			t.Fatalf("%+v", c)
+		}
+		for name, class := range c.Classes {
+			if name != strings.ToLower(name) || class.Retention.IsZero() || class.Period.IsZero() || name == backup.Default {
+				t.Fatalf("%s %+v", name, class)
+			}
+		}
+	})
+}

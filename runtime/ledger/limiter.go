@@ -1,0 +1,114 @@
+package ledger
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/go-redis/redis_rate/v10"
+	"github.com/redis/go-redis/v9"
+)
+
+// A Limiter is the pace at which all processes together ask OpenStack. It may be
+// used by several goroutines.
+type Limiter struct {
+	rate      *redis_rate.Limiter
+	perSecond int
+
+	mu sync.Mutex
+	// next is when the local pace lets the next one go; down is until when Redis
+	// is not asked, because it did not answer.
+	next, down time.Time
+}
+
+const (
+	// paceAnswer is how long Redis may take to answer before the local pace counts.
+	paceAnswer = time.Second
+	// paceDown is how long Redis is left alone after that.
+	paceDown = 5 * time.Second
+)
+
+// NewLimiter allows perSecond calls in any second, shared by all processes on this
+// Redis; zero or less is no limit.
+func NewLimiter(rdb redis.UniversalClient, perSecond int) *Limiter {
+	return &Limiter{rate: redis_rate.NewLimiter(rdb), perSecond: perSecond}
+}
+
+// Wait returns when the next call may be made; the only error is that ctx ended
+// first. While Redis does not answer, this process goes on by itself at half the
+// pace: calls are what the cloud is there for, and the number of the other
+// processes is not known.
+func (l *Limiter) Wait(ctx context.Context) error {
+	if l.perSecond <= 0 {
+		return ctx.Err()
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		wait, local := l.ask(ctx)
+		if wait > 0 {
+			if err := sleep(ctx, wait); err != nil {
+				return err
+			}
+		} else if !local {
+			return ctx.Err()
+		}
+		if local {
+			return ctx.Err()
+		}
+	}
+}
+
+// ask says how long to wait, and whether that is the local pace's word, which is
+// final, or Redis's, which is to be asked again. A wait of 0 from Redis is a yes.
+func (l *Limiter) ask(ctx context.Context) (wait time.Duration, local bool) {
+	if l.isDown() {
+		return l.local(), true
+	}
+	c, cancel := context.WithTimeout(ctx, paceAnswer)
+	defer cancel()
+	r, err := l.rate.Allow(c, pace(), redis_rate.PerSecond(l.perSecond))
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return 0, true // the caller gave up, not Redis
+	case err != nil:
+		l.mu.Lock()
+		l.down = time.Now().Add(paceDown)
+		l.mu.Unlock()
+		return l.local(), true
+	case r.Allowed > 0:
+		return 0, false
+	}
+	return max(r.RetryAfter, time.Millisecond), false
+}
+
+func (l *Limiter) isDown() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Now().Before(l.down)
+}
+
+// local takes the next place at half the pace.
+func (l *Limiter) local() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if l.next.Before(now) {
+		l.next = now
+	}
+	wait := l.next.Sub(now)
+	l.next = l.next.Add(2 * time.Second / time.Duration(l.perSecond))
+	return wait
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

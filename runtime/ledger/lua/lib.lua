@@ -1,0 +1,113 @@
+-- What the scripts share; it is put in front of each of them.
+--
+-- Times are microseconds since 1970 as decimal digits, '0' for none. They are
+-- compared as numbers and only ever stored as the strings they came as: Lua
+-- prints a number of this size without its last digits.
+
+local NOTHING = '0 0 0 0 0 0 ' -- the state of a volume before its first run
+
+local function max(a, b)
+  if tonumber(a) > tonumber(b) then return a end
+  return b
+end
+
+-- A newer ticket is on the row, and it is of this Redis: one above the counter
+-- was given out before the counter was lost, and must not refuse for ever.
+local function stale(stored, given, counter)
+  stored = tonumber(stored)
+  return stored > tonumber(given) and stored <= tonumber(counter)
+end
+
+-- Counts the servers, runs, stamps and discards that a project has in the shard.
+local function hold(projects, project, by)
+  redis.call('HINCRBY', projects, project, by)
+end
+
+-- servers: SERVER -> "PROJECT TICKET STAMP\nENROLMENT"
+local function readServer(servers, id)
+  local s = redis.call('HGET', servers, id)
+  if not s then return nil end
+  local project, ticket, stamp, json = string.match(s, '^(%S+) (%S+) (%S+)\n(.*)$')
+  return {project = project, ticket = ticket, stamp = stamp, json = json}
+end
+
+local function writeServer(servers, id, s)
+  redis.call('HSET', servers, id, s.project .. ' ' .. s.ticket .. ' ' .. s.stamp .. '\n' .. s.json)
+end
+
+-- volumes: VOLUME -> "PROJECT TICKET AGAIN SERVER,SERVER\nFACTS\nSTATE"
+-- AGAIN is when an enrolment last wanted the volume looked at anew; it is '0'
+-- once dispatch has been handed the volume since.
+local function readVolume(volumes, id, project)
+  local s = redis.call('HGET', volumes, id)
+  if not s then return nil end
+  local p, ticket, again, servers, facts, state =
+    string.match(s, '^(%S+) (%S+) (%S+) (%S*)\n([^\n]*)\n(.*)$')
+  if project and p ~= project then return nil end
+  if state == '' then state = NOTHING end
+  return {project = p, ticket = ticket, again = again, servers = servers, facts = facts, state = state}
+end
+
+local function writeVolume(volumes, id, v)
+  local state = v.state
+  if state == NOTHING then state = '' end
+  redis.call('HSET', volumes, id, v.project .. ' ' .. v.ticket .. ' ' .. v.again .. ' ' ..
+    v.servers .. '\n' .. v.facts .. '\n' .. state)
+end
+
+-- A state is "LASTSLOT LASTCOMPLETE REST".
+local function splitState(state)
+  return string.match(state, '^(%S+) (%S+) (.*)$')
+end
+
+-- runs: VOLUME -> "PROJECT SLOT ATTEMPT BACKUP NONCE\nRUN"
+local function readRun(runs, volume)
+  local s = redis.call('HGET', runs, volume)
+  if not s then return nil end
+  local project, slot, attempt, backup, nonce = string.match(s, '^(%S+) (%S+) (%S+) (%S+) (%S+)\n')
+  return {project = project, slot = slot, attempt = attempt, backup = backup, nonce = nonce}
+end
+
+local function writeRun(runs, volume, r, json)
+  redis.call('HSET', runs, volume, r.project .. ' ' .. r.slot .. ' ' .. r.attempt .. ' ' ..
+    r.backup .. ' ' .. r.nonce .. '\n' .. json)
+end
+
+local function sameRun(a, b)
+  return a and a.project == b.project and a.slot == b.slot and a.attempt == b.attempt
+end
+
+-- records: BACKUP -> "VOLUME PROJECT PARENT FACTS\nPOLICY". What is not known
+-- now does not erase what was known: the API tells no parent, a notification
+-- did. r.fresh says to leave a record alone that is there.
+local function putRecord(records, backups, holding, projects, r)
+  local old = redis.call('HGET', records, r.id)
+  local parent, policy = r.parent, r.policy
+  if old then
+    if r.fresh then return end
+    local oldParent, oldPolicy = string.match(old, '^%S+ %S+ (%S+) [^\n]*\n(.*)$')
+    if parent == '-' then parent = oldParent end
+    if policy == '' then policy = oldPolicy end
+  end
+  redis.call('HSET', records, r.id, r.volume .. ' ' .. r.project .. ' ' .. parent .. ' ' .. r.facts .. '\n' .. policy)
+  redis.call('ZADD', backups, r.score, r.id)
+  redis.call('ZADD', holding, '0', r.volume)
+  hold(projects, r.project, 0)
+end
+
+-- watching: RUN#ATTEMPT -> RUN
+local function watch(watching, watched, tracked, projects, w)
+  if redis.call('HSET', watching, w.name, w.json) == 1 then hold(projects, w.project, 1) end
+  redis.call('ZADD', watched, w.at, w.name)
+  if w.backup ~= '-' then redis.call('HSET', tracked, w.backup, 'watched ' .. w.name) end
+end
+
+local function unwatch(watching, watched, tracked, projects, w)
+  if redis.call('HDEL', watching, w.name) == 0 then return false end
+  redis.call('ZREM', watched, w.name)
+  hold(projects, w.project, -1)
+  if redis.call('HGET', tracked, w.backup) == 'watched ' .. w.name then
+    redis.call('HDEL', tracked, w.backup)
+  end
+  return true
+end

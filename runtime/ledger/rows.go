@@ -1,0 +1,305 @@
+package ledger
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"staffeln/functions/backup"
+)
+
+// badID says why an id is refused, nil if it is not. Ids are part of keys and of
+// rows, and come from messages that anybody may have sent.
+func badID(kind string, ids ...string) error {
+	for _, id := range ids {
+		if !goodID(id) {
+			return fmt.Errorf("ledger: not the id of a %s: %.40q", kind, id)
+		}
+	}
+	return nil
+}
+
+func goodID(id string) bool {
+	if id == "" || len(id) > 255 || id == "-" {
+		return false
+	}
+	for _, c := range []byte(id) {
+		switch {
+		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', strings.IndexByte("._:@+-", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// micros is a time in a row or a score: microseconds since 1970, "0" for none.
+// A float64 holds them exactly until 2255.
+func micros(t time.Time) string {
+	if t.IsZero() {
+		return "0"
+	}
+	return strconv.FormatInt(max(t.UnixMicro(), 1), 10)
+}
+
+func readMicros(s string) (time.Time, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n == 0 {
+		return time.Time{}, err
+	}
+	return time.UnixMicro(n).UTC(), nil
+}
+
+// scoreTime reads a score, which Redis may print either way.
+func scoreTime(f float64) time.Time {
+	if f == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(int64(f)).UTC()
+}
+
+// word makes any text one word of a row, "-" for none. Ids and the usual words
+// stay as they are.
+func word(s string) string {
+	switch s {
+	case "":
+		return "-"
+	case "-":
+		return "%2D"
+	}
+	return url.QueryEscape(s)
+}
+
+func readWord(s string) (string, error) {
+	if s == "-" {
+		return "", nil
+	}
+	return url.QueryUnescape(s)
+}
+
+// stateRow is "LASTSLOT LASTCOMPLETE RETRY WAITING WAITS THEIRS WHY".
+func stateRow(s backup.State) string {
+	theirs := 0
+	if s.Theirs {
+		theirs = 1
+	}
+	return fmt.Sprintf("%s %s %s %s %d %d %s", micros(s.LastSlot), micros(s.LastComplete),
+		micros(s.Retry), micros(s.Waiting), s.Waits, theirs, strings.ToValidUTF8(s.Why, "?"))
+}
+
+func readState(row string) (s backup.State, err error) {
+	if row == "" {
+		return s, nil
+	}
+	f := strings.SplitN(row, " ", 7)
+	if len(f) != 7 {
+		return s, fmt.Errorf("not a state: %.60q", row)
+	}
+	for i, t := range []*time.Time{&s.LastSlot, &s.LastComplete, &s.Retry, &s.Waiting} {
+		if *t, err = readMicros(f[i]); err != nil {
+			return s, err
+		}
+	}
+	if s.Waits, err = strconv.Atoi(f[4]); err != nil {
+		return s, err
+	}
+	s.Theirs, s.Why = f[5] == "1", f[6]
+	return s, nil
+}
+
+// factsRow is a volume's facts as JSON, without what the row says already.
+func factsRow(v backup.Protected) string {
+	v.Volume, v.Project, v.Created = "", "", utc(v.Created)
+	return toJSON(v)
+}
+
+// readVolume reads "PROJECT TICKET AGAIN SERVERS\nFACTS\nSTATE".
+func readVolume(id, row string) (v backup.Protected, servers []string, err error) {
+	parts := strings.SplitN(row, "\n", 3)
+	if len(parts) != 3 {
+		return v, nil, fmt.Errorf("volume %s: not a row: %.60q", id, row)
+	}
+	head := strings.Split(parts[0], " ")
+	if len(head) != 4 {
+		return v, nil, fmt.Errorf("volume %s: not a row: %.60q", id, row)
+	}
+	if err := json.Unmarshal([]byte(parts[1]), &v); err != nil {
+		return v, nil, fmt.Errorf("volume %s: %w", id, err)
+	}
+	v.Volume, v.Project = id, head[0]
+	if v.State, err = readState(parts[2]); err != nil {
+		return v, nil, fmt.Errorf("volume %s: %w", id, err)
+	}
+	return v, strings.FieldsFunc(head[3], func(r rune) bool { return r == ',' }), nil
+}
+
+// enrolmentRow is an enrolment as JSON, without what the row says already.
+func enrolmentRow(e backup.Enrolment) string {
+	e.Server, e.Project = "", ""
+	return toJSON(e)
+}
+
+// readServer reads "PROJECT TICKET STAMP\nENROLMENT".
+func readServer(id, row string) (e backup.Enrolment, stamp time.Time, err error) {
+	head, body, _ := strings.Cut(row, "\n")
+	f := strings.Split(head, " ")
+	if len(f) != 3 {
+		return e, stamp, fmt.Errorf("server %s: not a row: %.60q", id, row)
+	}
+	if err := json.Unmarshal([]byte(body), &e); err != nil {
+		return e, stamp, fmt.Errorf("server %s: %w", id, err)
+	}
+	e.Server, e.Project = id, f[0]
+	stamp, err = readMicros(f[2])
+	return e, stamp, err
+}
+
+// runRow is a run as JSON. The slot is in whole seconds, as its name is.
+func runRow(r backup.Run) string {
+	r.Slot = r.Slot.UTC().Truncate(time.Second)
+	r.Started, r.Deadline, r.Ended = utc(r.Started), utc(r.Deadline), utc(r.Ended)
+	return toJSON(r)
+}
+
+func readRun(row string) (r backup.Run, err error) {
+	err = json.Unmarshal([]byte(row), &r)
+	return r, err
+}
+
+// readOpenRun reads "PROJECT SLOT ATTEMPT BACKUP NONCE\nRUN".
+func readOpenRun(row string) (backup.Run, error) {
+	_, body, _ := strings.Cut(row, "\n")
+	return readRun(body)
+}
+
+// watchName names a run that is watched; both attempts at a slot can be.
+func watchName(r backup.Run) string { return r.ID() + "#" + strconv.Itoa(r.Attempt) }
+
+// recordFacts is the part "SLOT KIND STATUS CREATED SIZE" of a record's row.
+func recordFacts(r backup.Record) string {
+	return fmt.Sprintf("%s %s %s %s %d", micros(r.Slot), word(string(r.Kind)), word(r.Status), micros(r.Created), r.Size)
+}
+
+// readRecord reads "VOLUME PROJECT PARENT SLOT KIND STATUS CREATED SIZE\nPOLICY".
+func readRecord(id, row string) (r backup.Record, err error) {
+	head, policy, _ := strings.Cut(row, "\n")
+	f := strings.Split(head, " ")
+	if len(f) != 8 {
+		return r, fmt.Errorf("backup %s: not a row: %.60q", id, row)
+	}
+	r = backup.Record{ID: id, Volume: f[0], Project: f[1], Policy: policy}
+	var kind string
+	for i, s := range map[int]*string{2: &r.Parent, 4: &kind, 5: &r.Status} {
+		if *s, err = readWord(f[i]); err != nil {
+			return r, fmt.Errorf("backup %s: %w", id, err)
+		}
+	}
+	r.Kind = backup.Kind(kind)
+	if r.Slot, err = readMicros(f[3]); err != nil {
+		return r, fmt.Errorf("backup %s: %w", id, err)
+	}
+	if r.Created, err = readMicros(f[6]); err != nil {
+		return r, fmt.Errorf("backup %s: %w", id, err)
+	}
+	if r.Size, err = strconv.Atoi(f[7]); err != nil {
+		return r, fmt.Errorf("backup %s: %w", id, err)
+	}
+	return r, nil
+}
+
+// What scripts read as JSON. All values are text, for Lua's numbers do not hold
+// a time.
+
+type runArg struct {
+	Project string `json:"project"`
+	Slot    string `json:"slot"`
+	Attempt string `json:"attempt"`
+	Backup  string `json:"backup"`
+	Nonce   string `json:"nonce"`
+}
+
+func argOfRun(r backup.Run, nonce string) runArg {
+	return runArg{Project: r.Project, Slot: slotOf(r), Attempt: strconv.Itoa(r.Attempt), Backup: word(r.Backup), Nonce: nonce}
+}
+
+func slotOf(r backup.Run) string { return micros(r.Slot.Truncate(time.Second)) }
+
+type recordArg struct {
+	ID      string `json:"id"`
+	Volume  string `json:"volume"`
+	Project string `json:"project"`
+	Parent  string `json:"parent"`
+	Facts   string `json:"facts"`
+	Policy  string `json:"policy"`
+	Score   string `json:"score"`
+	Fresh   bool   `json:"fresh,omitempty"`
+}
+
+func argOfRecord(r backup.Record) recordArg {
+	return recordArg{ID: r.ID, Volume: r.Volume, Project: r.Project, Parent: word(r.Parent),
+		Facts: recordFacts(r), Policy: r.Policy, Score: strconv.FormatInt(max(r.Created.Unix(), 0), 10)}
+}
+
+// recordOfRun is what is known of a backup as soon as Cinder has given it an id.
+func recordOfRun(r backup.Run) recordArg {
+	if r.Backup == "" {
+		return recordArg{}
+	}
+	a := argOfRecord(backup.Record{ID: r.Backup, Volume: r.Volume, Project: r.Project, Slot: r.Slot,
+		Kind: r.Kind, Status: "creating", Created: r.Started, Size: r.Size})
+	a.Fresh = true
+	return a
+}
+
+type watchArg struct {
+	Name    string `json:"name"`
+	JSON    string `json:"json"`
+	At      string `json:"at"`
+	Project string `json:"project"`
+	Backup  string `json:"backup"`
+}
+
+func argOfWatch(r backup.Run, at time.Time) watchArg {
+	return watchArg{Name: watchName(r), JSON: runRow(r), At: micros(at), Project: r.Project, Backup: word(r.Backup)}
+}
+
+type closingArg struct {
+	runArg
+	Volume   string     `json:"volume"`
+	Name     string     `json:"name"`
+	JSON     string     `json:"json"`
+	State    string     `json:"state"`
+	Due      string     `json:"due"`
+	Ended    string     `json:"ended"`
+	Final    bool       `json:"final,omitempty"`
+	Complete bool       `json:"complete,omitempty"`
+	Remove   bool       `json:"remove,omitempty"`
+	Keep     string     `json:"keep"`
+	Stamp    string     `json:"stamp,omitempty"`
+	Servers  []string   `json:"servers,omitempty"`
+	Watch    *watchArg  `json:"watch,omitempty"`
+	Record   *recordArg `json:"record,omitempty"`
+}
+
+// utc is a time as JSON can hold it.
+func utc(t time.Time) time.Time {
+	switch {
+	case t.IsZero():
+		return time.Time{}
+	case t.UTC().Year() < 1970 || t.UTC().Year() > 9999: // a clock gone mad
+		return time.Unix(0, 0).UTC()
+	}
+	return t.UTC()
+}
+
+// toJSON is for our own plain structs, which always can be.
+func toJSON(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}

@@ -1,0 +1,123 @@
+//go:build e2e
+
+package behaviour
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The cloud is that of STAFFELN_DEVCLOUD (Keystone's address), by default the
+// one that `make devcloud` starts. DEVCLOUD_DIR is where its state is.
+func TestOnARealCloudWithTheRoleAdmin(t *testing.T)   { run(t, adminRights, 6, devcloud) }
+func TestOnARealCloudWithTheLeastRights(t *testing.T) { run(t, leastRights, 6, devcloud) }
+
+const devcloudBroker = "amqp://openstack:" + password + "@127.0.0.1:5673/"
+
+func devcloud(t *testing.T) *cloud {
+	c := &cloud{
+		auth:   cmp.Or(os.Getenv("STAFFELN_DEVCLOUD"), "http://127.0.0.1:5000/v3"),
+		broker: devcloudBroker,
+		poll:   500 * time.Millisecond, patience: 20 * time.Second, period: 2 * time.Minute,
+		write: writeImage, sum: sumImage,
+		// Cinder cannot snapshot what is not there. It tells nobody but whoever reads the
+		// backup's fail_reason.
+		spoil:  func(t *testing.T, volume string) { rbd(t, "rename", image(volume), "volumes/gone-"+volume) },
+		mend:   func(t *testing.T, volume string) { rbd(t, "rename", "volumes/gone-"+volume, image(volume)) },
+		reason: "volume-",
+		restartBroker: func(t *testing.T, without func()) {
+			script(t, "down", "rabbitmq")
+			without()
+			script(t, "up")
+		},
+	}
+	admin := &session{auth: c.auth, user: "admin", password: password, project: "admin"}
+	var flavors struct{ Flavors []struct{ ID string } }
+	if err := admin.call("GET", "compute", "/flavors", nil, &flavors); err != nil {
+		t.Fatalf("there is no cloud at %s, see testutil/devcloud/README.md (make devcloud): %v", c.auth, err)
+	}
+	var images struct{ Images []struct{ ID string } }
+	if err := admin.call("GET", "image", "/v2/images", nil, &images); err != nil {
+		t.Fatal(err)
+	}
+	if len(flavors.Flavors) == 0 || len(images.Images) == 0 {
+		t.Fatal("the cloud has no flavor or no image: run testutil/devcloud/seed")
+	}
+	c.flavor, c.image = flavors.Flavors[0].ID, images.Images[0].ID
+	for _, service := range []string{"identity", "compute", "volumev3"} {
+		u, err := url.Parse(admin.catalog[service])
+		if err != nil || u.Host == "" {
+			t.Fatalf("the catalog has no usable %s", service)
+		}
+		c.origins = append(c.origins, u.Scheme+"://"+u.Host)
+	}
+	return c
+}
+
+func script(t *testing.T, name string, args ...string) {
+	t.Helper()
+	cmd := exec.Command(filepath.Join("..", "devcloud", name), args...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("testutil/devcloud/%s: %v\n%s", name, err, out)
+	}
+}
+
+func state() string { return cmp.Or(os.Getenv("DEVCLOUD_DIR"), "/var/lib/devcloud") }
+
+func image(volume string) string { return "volumes/volume-" + volume }
+
+func rbdCommand(args ...string) *exec.Cmd {
+	return exec.Command("rbd", append([]string{"-c", filepath.Join(state(), "etc", "ceph.conf"), "--no-progress"}, args...)...)
+}
+
+func rbd(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := rbdCommand(args...).CombinedOutput(); err != nil {
+		t.Fatalf("rbd %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// writeImage writes 64 KiB that follow from the seed at eight places of a volume.
+func writeImage(t *testing.T, volume, seed string) {
+	t.Helper()
+	const program = `
+import hashlib, sys, rados, rbd
+conf, volume, seed = sys.argv[1:]
+with rados.Rados(conffile=conf) as cluster, cluster.open_ioctx('volumes') as pool, rbd.Image(pool, 'volume-' + volume) as image:
+    for i in range(8):
+        digest = hashlib.sha512(f'{volume} {seed} {i}'.encode()).digest()
+        image.write(digest * 1024, int.from_bytes(digest[:4], 'big') % (image.size() - 65536))
+`
+	// Debian's own interpreter has Ceph's modules.
+	cmd := exec.Command("/usr/bin/python3", "-c", program, filepath.Join(state(), "etc", "ceph.conf"), volume, seed)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("write to volume %s: %v\n%s", volume, err, out)
+	}
+}
+
+func sumImage(t *testing.T, volume string) string {
+	t.Helper()
+	cmd := rbdCommand("export", image(volume), "-")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.New()
+	_, err = io.Copy(sum, out)
+	if werr := cmd.Wait(); err != nil || werr != nil {
+		t.Fatalf("read volume %s: %v, %v", volume, err, werr)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}

@@ -1,0 +1,6 @@
+//go:build race
+
+package behaviour
+
+// underRace has the program built with the race detector, too.
+const underRace = true

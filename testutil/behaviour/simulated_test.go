@@ -1,0 +1,144 @@
+package behaviour
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"staffeln/testutil/services"
+	"staffeln/testutil/simcloud"
+)
+
+func TestOnTheSimulatedCloud(t *testing.T) {
+	for _, r := range []rights{adminRights, leastRights} {
+		t.Run("with "+r.name, func(t *testing.T) { run(t, r, 8, simulated) })
+	}
+}
+
+// simulated opens a simulated cloud of the scenario's own, in real time, with a
+// vhost of its own on a real broker.
+func simulated(t *testing.T) *cloud {
+	broker := services.RabbitMQ(t)
+	vhost := broker.Vhost(t)
+	publish := &publisher{url: vhost}
+	t.Cleanup(publish.close)
+
+	var mu sync.Mutex
+	spoilt := map[string]bool{}
+	const reason = "the image of the volume cannot be read"
+	sim, err := simcloud.Start(simcloud.Options{
+		BackupTime:  func(simcloud.Volume, bool) time.Duration { return time.Second },
+		RestoreTime: func(simcloud.Backup) time.Duration { return 300 * time.Millisecond },
+		DeleteTime:  200 * time.Millisecond,
+		SettleTime:  200 * time.Millisecond,
+		Notify:      publish.notify,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sim.Close)
+	sim.Seed()
+	sim.FailBackups(func(volume string) string {
+		mu.Lock()
+		defer mu.Unlock()
+		if spoilt[volume] {
+			return reason
+		}
+		return ""
+	})
+	// The real one's clock goes on by itself: what is over is told of when it is.
+	ctx, stop := context.WithCancel(context.Background())
+	var ticking sync.WaitGroup
+	ticking.Go(func() {
+		for tick := time.NewTicker(50 * time.Millisecond); ; {
+			select {
+			case <-ctx.Done():
+				tick.Stop()
+				return
+			case <-tick.C:
+				sim.Advance()
+			}
+		}
+	})
+	t.Cleanup(func() { stop(); ticking.Wait() })
+
+	auth, err := url.Parse(sim.AuthURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	spoil := func(yes bool) func(*testing.T, string) {
+		return func(_ *testing.T, volume string) {
+			mu.Lock()
+			defer mu.Unlock()
+			spoilt[volume] = yes
+		}
+	}
+	return &cloud{
+		auth: sim.AuthURL(), origins: []string{auth.Scheme + "://" + auth.Host}, broker: vhost,
+		flavor: "1", image: "00000000-0000-0000-0000-000000000001",
+		poll: 100 * time.Millisecond, patience: 5 * time.Second, period: 45 * time.Second,
+		write: func(_ *testing.T, volume, seed string) { sim.Write(volume, sim.Content(volume)+seed) },
+		sum: func(_ *testing.T, volume string) string {
+			sum := sha256.Sum256([]byte(sim.Content(volume)))
+			return hex.EncodeToString(sum[:])
+		},
+		spoil: spoil(true), mend: spoil(false), reason: reason,
+		restartBroker: func(t *testing.T, without func()) {
+			broker.Stop(t)
+			without()
+			broker.Start(t)
+		},
+	}
+}
+
+// A publisher sends notifications as oslo.messaging does: to topic exchanges that
+// it declares neither durable nor auto-deleted. What it cannot send is lost.
+type publisher struct {
+	url string
+
+	mu       sync.Mutex
+	conn     *amqp.Connection
+	ch       *amqp.Channel
+	declared map[string]bool
+}
+
+func (p *publisher) notify(exchange, key string, body []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ch == nil || p.ch.IsClosed() {
+		if p.conn != nil {
+			_ = p.conn.Close()
+		}
+		var err error
+		if p.conn, err = amqp.Dial(p.url); err != nil {
+			p.conn = nil
+			return
+		}
+		if p.ch, err = p.conn.Channel(); err != nil {
+			return
+		}
+		p.declared = map[string]bool{}
+	}
+	if !p.declared[exchange] {
+		if p.ch.ExchangeDeclare(exchange, "topic", false, false, false, false, nil) != nil {
+			return
+		}
+		p.declared[exchange] = true
+	}
+	_ = p.ch.PublishWithContext(context.Background(), exchange, key, false, false,
+		amqp.Publishing{ContentType: "application/json", ContentEncoding: "utf-8", DeliveryMode: amqp.Persistent, Body: body})
+}
+
+func (p *publisher) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.conn != nil {
+		_ = p.conn.Close()
+	}
+}

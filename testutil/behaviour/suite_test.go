@@ -1,0 +1,121 @@
+package behaviour
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"staffeln/testutil/services"
+)
+
+// A cloud is where the suite is run. What the API cannot do is done behind its
+// back, each in the cloud's own way.
+type cloud struct {
+	auth    string   // Keystone's address
+	origins []string // the addresses that its catalog names, for the fronts
+	broker  string   // where its notifications are
+	// flavor and image are what servers are made of.
+	flavor, image string
+	// poll is how often to look at it; patience is the program's API_TIMEOUT.
+	poll, patience time.Duration
+	// period is a backup period that is long enough for a failed first attempt and a
+	// second one.
+	period time.Duration
+
+	// write changes what a volume holds, and sum is a checksum of all it holds.
+	write func(t *testing.T, volume, seed string)
+	sum   func(t *testing.T, volume string) string
+	// spoil makes every backup of a volume fail, without a notification; mend ends it.
+	// reason is part of what Cinder then says.
+	spoil, mend func(t *testing.T, volume string)
+	reason      string
+	// restartBroker stops the broker, does what is to be done without it, and starts
+	// it again.
+	restartBroker func(t *testing.T, without func())
+}
+
+// rights are what the program may do in the cloud.
+type rights struct {
+	name string
+	env  map[string]string
+}
+
+// The service users, as in testutil/devcloud and in the simulated cloud.
+var (
+	adminRights = rights{"the role admin", map[string]string{
+		"OS_USERNAME": "backup-svc", "OS_PROJECT_NAME": "service", "OS_PROJECT_DOMAIN_NAME": "Default"}}
+	leastRights = rights{"the least rights", map[string]string{
+		"OS_USERNAME": "backup-min", "OS_SYSTEM_SCOPE": "all"}}
+)
+
+// A scene is one scenario being played.
+type scene struct {
+	t        *testing.T
+	cloud    *cloud
+	rights   rights
+	id       string // unique: part of the names of all that is made
+	admin    *session
+	front    *front
+	redis    *services.Server
+	projects int
+}
+
+// ledger is the setting for a Redis of the scene's own, started when first asked
+// for.
+func (s *scene) ledger() string {
+	if s.redis == nil {
+		s.redis = services.RedisServer(s.t)
+	}
+	return "redis://" + s.redis.Addr() + "/0"
+}
+
+// A scenario is one promise.
+type scenario struct {
+	name string
+	// alone: nothing else may run on the cloud meanwhile.
+	alone bool
+	play  func(s *scene)
+}
+
+// run plays all scenarios, several at a time where they do not disturb one
+// another: most of the time they wait for the cloud.
+func run(t *testing.T, r rights, atOnce int, open func(t *testing.T) *cloud) {
+	if _, err := program(); err != nil {
+		t.Fatal(err)
+	}
+	one := func(sc scenario) {
+		t.Run(sc.name, func(t *testing.T) {
+			b := make([]byte, 3)
+			_, _ = rand.Read(b)
+			c := open(t)
+			s := &scene{t: t, cloud: c, rights: r, id: "behaviour-" + hex.EncodeToString(b),
+				admin: &session{auth: c.auth, user: "admin", password: password, project: "admin"}}
+			s.front = s.openFront()
+			start := time.Now()
+			sc.play(s)
+			t.Logf("played in %.0f s", time.Since(start).Seconds())
+		})
+	}
+	for _, sc := range scenarios {
+		if sc.alone {
+			one(sc)
+		}
+	}
+	slots := make(chan struct{}, atOnce)
+	var all sync.WaitGroup
+	for _, sc := range scenarios {
+		if !sc.alone {
+			all.Go(func() {
+				slots <- struct{}{}
+				defer func() { <-slots }()
+				one(sc)
+			})
+		}
+	}
+	all.Wait()
+}
+
+func lockThread() { runtime.LockOSThread() }

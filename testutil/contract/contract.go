@@ -1,0 +1,523 @@
+// Package contract is what a backup service relies on in OpenStack, as steps that
+// can be tried: a request, the status it is answered with, and what matters of
+// the answer. The same steps run against the simulated cloud and against a real
+// one; what the real one answered is kept in testdata and compared with in full.
+//
+// On the real cloud: STAFFELN_DEVCLOUD=http://127.0.0.1:5000/v3 go test -tags e2e
+// ./testutil/contract -update
+package contract
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A Target is a cloud to try the steps on. It has been seeded: backup-svc has
+// admin inherited by every project, backup-min member, and reader on the system.
+type Target struct {
+	// AuthURL is Keystone's, ending in /v3.
+	AuthURL string
+	// Password is that of admin, backup-svc and backup-min.
+	Password string
+	Client   *http.Client
+	// Tick passes time between two looks at something that is under way.
+	Tick func()
+	// Host is the name of the machine that services are on, which records do not
+	// hold.
+	Host string
+}
+
+// A step is one request and what is to become of it.
+type step struct {
+	// say is what it shows, as a sentence.
+	say string
+	// as is who asks: member (of the suite's project), other (of another), svc
+	// (backup-svc on the project), min (backup-min on the project), system
+	// (backup-min on the system), unscoped (member without a project), admin (on
+	// project admin), garbage (no good token), nobody (none at all).
+	as string
+	// ask is "METHOD SERVICE PATH", with {names} of what was kept; the service is
+	// identity, compute or volume (with the project in the URL), or root, Cinder
+	// without a project.
+	ask string
+	// version is the microversion, "" the usual one of the service, "-" none.
+	version string
+	// body is JSON, with {names}.
+	body string
+	// want is the status.
+	want int
+	// says is the message of a refusal. "…" stands for anything.
+	says string
+	// has is JSON that is to be found in the answer: each member of an object that
+	// is named, each element of a list.
+	has string
+	// lacks are paths that must not be in the answer.
+	lacks []string
+	// keep keeps values of the answer: "name=path".
+	keep string
+	// until repeats a GET until the answer has this, or, "gone", is 404. The
+	// statuses met on the way must be among those of via.
+	until string
+	via   string
+	// loose leaves the answer out of the comparison with the record, for why.
+	loose string
+}
+
+type suite struct {
+	t      *testing.T
+	target Target
+	names  map[string]string
+	tokens map[string]string
+	urls   map[string]map[string]string // of whom, by service
+	// Seen is what each step was answered, normalised.
+	seen map[string]any
+	tail string
+}
+
+// Run tries all steps and returns what was answered, normalised: by sentence,
+// the status and the body.
+func Run(t *testing.T, target Target) map[string]any {
+	t.Helper()
+	s := &suite{t: t, target: target, names: map[string]string{"none": "00000000-0000-0000-0000-00000000dead"},
+		tokens: map[string]string{"garbage": "expired-or-garbage", "nobody": ""}, urls: map[string]map[string]string{}, seen: map[string]any{}}
+	s.tail = strconv.FormatInt(time.Now().UnixNano()%1e9, 36)
+	defer s.cleanUp()
+	s.prepare()
+	for i, st := range steps {
+		if _, twice := s.seen[st.say]; twice {
+			t.Fatalf("two steps say %q", st.say)
+		}
+		if !s.try(i, st) && (st.keep != "" || st.until != "") {
+			t.Fatalf("what follows rests on %q", st.say)
+		}
+	}
+	return s.seen
+}
+
+// prepare makes two projects with a user each, and logs everybody in.
+func (s *suite) prepare() {
+	s.login("admin", "admin", s.target.Password, map[string]any{"project": map[string]any{"name": "admin", "domain": map[string]string{"id": "default"}}})
+	role := s.must("GET", "/roles?name=member", nil, "roles", 0, "id")
+	for _, who := range []string{"member", "other"} {
+		project := s.must("POST", "/projects", map[string]any{"project": map[string]any{"name": "contract-" + who + "-" + s.tail, "domain_id": "default"}}, "project", "id")
+		user := s.must("POST", "/users", map[string]any{"user": map[string]any{"name": "contract-" + who + "-" + s.tail, "domain_id": "default", "password": "pw-" + s.tail}}, "user", "id")
+		s.must("PUT", "/projects/"+project+"/users/"+user+"/roles/"+role, nil)
+		s.names[who+"-project"], s.names[who+"-user"] = project, user
+		s.login(who, "contract-"+who+"-"+s.tail, "pw-"+s.tail, onProject(project))
+	}
+	s.names["project"], s.names["name"] = s.names["member-project"], "contract-member-"+s.tail
+	s.names["password"], s.names["wrong"] = "pw-"+s.tail, "no-such-password"
+	s.login("svc", "backup-svc", s.target.Password, onProject(s.names["project"]))
+	s.login("min", "backup-min", s.target.Password, onProject(s.names["project"]))
+	s.login("system", "backup-min", s.target.Password, map[string]any{"system": map[string]bool{"all": true}})
+	s.login("unscoped", "contract-member-"+s.tail, "pw-"+s.tail, "unscoped")
+	flavor, image := s.firstFlavor()
+	s.names["flavor"], s.names["image"] = flavor, image
+}
+
+func onProject(id string) any { return map[string]any{"project": map[string]string{"id": id}} }
+
+// firstFlavor finds a flavor, and the image of the seeded servers.
+func (s *suite) firstFlavor() (string, string) {
+	_, _, body := s.send("member", "GET", s.urls["member"]["compute"]+"/flavors", "compute 2.90", nil)
+	flavor := text(dig(body, "flavors", 0, "id"))
+	s.login("svc-alpha", "backup-svc", s.target.Password, map[string]any{"project": map[string]any{"name": "alpha", "domain": map[string]string{"id": "default"}}})
+	_, _, body = s.send("svc-alpha", "GET", s.urls["svc-alpha"]["compute"]+"/servers/detail", "compute 2.90", nil)
+	image := text(dig(body, "servers", 0, "image", "id"))
+	if flavor == "" || image == "" {
+		s.t.Fatal("no flavor, or no server of alpha with an image: is the cloud seeded?")
+	}
+	return flavor, image
+}
+
+// login gets a token and the addresses of the catalog.
+func (s *suite) login(as, user, password string, scope any) {
+	s.t.Helper()
+	status, header, body := s.send("nobody", "POST", s.target.AuthURL+"/auth/tokens", "", map[string]any{"auth": map[string]any{
+		"identity": map[string]any{"methods": []string{"password"}, "password": map[string]any{"user": map[string]any{
+			"name": user, "domain": map[string]string{"id": "default"}, "password": password}}},
+		"scope": scope}})
+	if status != 201 {
+		s.t.Fatalf("%s cannot log in: %d", user, status)
+	}
+	s.tokens[as] = header.Get("X-Subject-Token")
+	s.urls[as] = map[string]string{"identity": s.target.AuthURL}
+	list, _ := dig(body, "token", "catalog").([]any)
+	for _, service := range list {
+		kind := map[string]string{"compute": "compute", "volumev3": "volume"}[text(dig(service, "type"))]
+		if url := text(dig(service, "endpoints", 0, "url")); kind != "" && url != "" {
+			s.urls[as][kind] = url
+		}
+	}
+}
+
+// must asks Keystone as admin.
+func (s *suite) must(method, path string, body any, at ...any) string {
+	s.t.Helper()
+	status, _, answer := s.send("admin", method, s.target.AuthURL+path, "", body)
+	if status >= 300 {
+		s.t.Fatalf("%s %s: %d %v", method, path, status, answer)
+	}
+	return text(dig(answer, at...))
+}
+
+// url is where a service is for somebody. Who has no address of his own for
+// Cinder uses the member's.
+func (s *suite) url(as, service string) string {
+	if service == "root" {
+		u := s.urls["member"]["volume"]
+		return u[:strings.LastIndex(u, "/")]
+	}
+	if u := s.urls[as][service]; u != "" {
+		return u
+	}
+	return s.urls["member"][service]
+}
+
+var usual = map[string]string{"volume": "volume 3.64", "root": "volume 3.64", "compute": "compute 2.90"}
+
+// try does one step and compares.
+func (s *suite) try(i int, st step) bool {
+	words := strings.SplitN(s.fill(st.ask), " ", 3)
+	method, service, path := words[0], words[1], words[2]
+	version := usual[service]
+	if st.version != "" {
+		version = strings.TrimPrefix(map[string]string{"volume": "volume ", "root": "volume ", "compute": "compute "}[service]+st.version, " ")
+		if st.version == "-" {
+			version = ""
+		}
+	}
+	var body any
+	if st.body != "" {
+		body = json.RawMessage(s.fill(st.body))
+	}
+	failed := func(format string, args ...any) bool {
+		s.t.Errorf("step %d: %s\n  %s asks %s\n  %s", i, st.say, st.as, s.fill(st.ask), fmt.Sprintf(format, args...))
+		return false
+	}
+	var status int
+	var answer any
+	for end := time.Now().Add(2 * time.Minute); ; {
+		status, _, answer = s.send(st.as, method, s.url(st.as, service)+path, version, body)
+		if st.until == "" || st.until == "gone" && status == 404 {
+			break
+		}
+		if status == 200 && st.until != "gone" && within(parse(s.fill(st.until)), answer) == "" {
+			break
+		}
+		if on := statusOf(answer); status != 200 && st.until != "gone" || st.via != "" && !slices.Contains(strings.Fields(st.via), on) {
+			return failed("on the way to %s: %d, status %q, not one of %q", st.until, status, on, st.via)
+		}
+		if time.Now().After(end) {
+			return failed("still not %s: %d %s", st.until, status, encode(answer))
+		}
+		s.target.Tick()
+	}
+	seen := map[string]any{"status": status}
+	if st.loose == "" {
+		seen["body"] = s.normal(answer)
+	}
+	s.seen[st.say] = seen
+	if status != st.want {
+		return failed("status %d, want %d: %s", status, st.want, encode(answer))
+	}
+	good := true
+	if st.says != "" {
+		if got := message(answer); !matches(s.fill(st.says), got) {
+			good = failed("says %q\n  want %q", got, s.fill(st.says))
+		}
+	}
+	if st.has != "" {
+		if diff := within(parse(s.fill(st.has)), answer); diff != "" {
+			good = failed("%s\n  in %s", diff, encode(answer))
+		}
+	}
+	for _, p := range st.lacks {
+		if dig(answer, steps2path(p)...) != nil {
+			good = failed("%s is in %s", p, encode(answer))
+		}
+	}
+	for _, k := range strings.Fields(st.keep) {
+		name, path, _ := strings.Cut(k, "=")
+		v := text(dig(answer, steps2path(path)...))
+		if v == "" {
+			return failed("nothing at %s in %s", path, encode(answer))
+		}
+		s.names[name] = v
+	}
+	return good
+}
+
+// send makes a request. The body of an answer that is no JSON is a string.
+func (s *suite) send(as, method, url, version string, body any) (int, http.Header, any) {
+	s.t.Helper()
+	var in io.Reader
+	if body != nil {
+		in = bytes.NewReader(encode(body))
+	}
+	r, err := http.NewRequest(method, url, in)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Accept", "application/json")
+	if token := s.tokens[as]; token != "" {
+		r.Header.Set("X-Auth-Token", token)
+	}
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if version != "" {
+		r.Header.Set("OpenStack-API-Version", version)
+	}
+	a, err := s.target.Client.Do(r)
+	if err != nil {
+		s.t.Fatalf("%s %s: %v", method, url, err)
+	}
+	defer a.Body.Close()
+	raw, err := io.ReadAll(a.Body)
+	if err != nil {
+		s.t.Fatalf("%s %s: %v", method, url, err)
+	}
+	var out any
+	if json.Unmarshal(raw, &out) != nil && len(raw) > 0 {
+		out = string(raw)
+	}
+	return a.StatusCode, a.Header, out
+}
+
+// fill puts what was kept in the place of {names}.
+func (s *suite) fill(v string) string {
+	return regexp.MustCompile(`\{[a-z0-9-]+\}`).ReplaceAllStringFunc(v, func(name string) string {
+		if v, ok := s.names[name[1:len(name)-1]]; ok {
+			return v
+		}
+		s.t.Fatalf("nothing was kept as %s", name)
+		return ""
+	})
+}
+
+var (
+	ids   = regexp.MustCompile(`(req-)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{32}\b`)
+	times = regexp.MustCompile(`\d{4}-\d\d-\d\d([T ])\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?`)
+	noise = map[string]bool{"auth_key": true, "adminPass": true, "hostId": true, "audit_ids": true, "OS-EXT-SRV-ATTR:instance_name": true,
+		"OS-EXT-SRV-ATTR:reservation_id": true, "options": true, "service_uuid": true, "description": false}
+)
+
+// normal takes out of an answer what differs from one run to the next: ids,
+// times (but not their format), addresses, names that are the suite's own.
+func (s *suite) normal(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := map[string]any{}
+		for k, x := range v {
+			if noise[k] {
+				x = "<" + k + ">"
+			}
+			out[k] = s.normal(x)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, x := range v {
+			out[i] = s.normal(x)
+		}
+		return out
+	case string:
+		for who, urls := range s.urls {
+			for service, url := range urls {
+				if service == "volume" {
+					url = url[:strings.LastIndex(url, "/")]
+					v = strings.ReplaceAll(v, url, "<volume>")
+					v = strings.ReplaceAll(v, strings.TrimSuffix(url, "/v3"), "<volume bookmark>")
+					continue
+				}
+				v = strings.ReplaceAll(v, url, "<"+service+">")
+				if service == "compute" {
+					v = strings.ReplaceAll(v, strings.TrimSuffix(url, "/v2.1"), "<compute bookmark>")
+				}
+			}
+			_ = who
+		}
+		v = strings.ReplaceAll(v, s.tail, "<tail>")
+		v = ids.ReplaceAllString(v, "<id>")
+		v = times.ReplaceAllStringFunc(v, func(t string) string {
+			m := times.FindStringSubmatch(t)
+			return "<time" + m[1] + strings.Repeat("0", len(m[2])) + m[3] + ">"
+		})
+		if s.target.Host != "" {
+			v = strings.ReplaceAll(v, s.target.Host, "<host>")
+		}
+		return v
+	}
+	return v
+}
+
+// cleanUp deletes what is left, in an order that works.
+func (s *suite) cleanUp() {
+	for _, who := range []string{"svc", "other"} {
+		if s.tokens[who] == "" {
+			continue
+		}
+		compute, volume := s.url(who, "compute"), s.url(who, "volume")
+		sweep := func(name, url, version string) {
+			for range 200 {
+				_, _, list := s.send(who, "GET", url, version, nil)
+				rows, _ := dig(list, name).([]any)
+				if len(rows) == 0 {
+					return
+				}
+				for _, r := range rows { // refusals of what is busy or has children pass by
+					s.send(who, "DELETE", strings.TrimSuffix(url, "/detail")+"/"+text(dig(r, "id")), version, nil)
+				}
+				s.target.Tick()
+			}
+			s.t.Errorf("cannot delete all %s of %s", name, who)
+		}
+		sweep("servers", compute+"/servers", "compute 2.90")
+		sweep("transfers", volume+"/os-volume-transfer", "volume 3.64")
+		sweep("backups", volume+"/backups", "volume 3.64")
+		sweep("volumes", volume+"/volumes", "volume 3.64")
+	}
+	for _, who := range []string{"member", "other"} {
+		if p := s.names[who+"-project"]; p != "" {
+			s.send("svc", "DELETE", s.url("svc", "volume")+"/os-quota-sets/"+p, "volume 3.64", nil)
+			s.send("admin", "DELETE", s.target.AuthURL+"/projects/"+p, "", nil)
+		}
+		if u := s.names[who+"-user"]; u != "" {
+			s.send("admin", "DELETE", s.target.AuthURL+"/users/"+u, "", nil)
+		}
+	}
+}
+
+// dig follows keys and indexes; nil where there is nothing.
+func dig(v any, path ...any) any {
+	for _, p := range path {
+		switch p := p.(type) {
+		case string:
+			m, _ := v.(map[string]any)
+			v = m[p]
+		case int:
+			l, _ := v.([]any)
+			if p >= len(l) {
+				return nil
+			}
+			v = l[p]
+		}
+	}
+	return v
+}
+
+// steps2path reads "backups/0/id".
+func steps2path(path string) []any {
+	var out []any
+	for _, p := range strings.Split(path, "/") {
+		if n, err := strconv.Atoi(p); err == nil {
+			out = append(out, n)
+		} else {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func text(v any) string {
+	s, _ := v.(string)
+	return s
+}
+
+func encode(v any) []byte {
+	out, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return out
+}
+
+func parse(v string) any {
+	var out any
+	if err := json.Unmarshal([]byte(v), &out); err != nil {
+		panic(fmt.Sprintf("%v in %s", err, v))
+	}
+	return out
+}
+
+// statusOf is the status of the thing an answer shows.
+func statusOf(v any) string {
+	m, _ := v.(map[string]any)
+	for _, x := range m {
+		if s := text(dig(x, "status")); s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// message is that of a refusal, of any service.
+func message(v any) string {
+	m, _ := v.(map[string]any)
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	for _, k := range keys {
+		if s := text(dig(m[k], "message")); s != "" {
+			return s
+		}
+	}
+	return text(dig(v, "message"))
+}
+
+// matches compares with a message in which … stands for anything.
+func matches(want, got string) bool {
+	var parts []string
+	for _, p := range strings.Split(want, "…") {
+		parts = append(parts, regexp.QuoteMeta(p))
+	}
+	return regexp.MustCompile("(?s)^" + strings.Join(parts, ".*") + "$").MatchString(got)
+}
+
+// within says what of want is not in got, "" for nothing.
+func within(want, got any) string {
+	switch want := want.(type) {
+	case map[string]any:
+		have, ok := got.(map[string]any)
+		if !ok {
+			return fmt.Sprintf("%s instead of an object", encode(got))
+		}
+		for k, v := range want {
+			x, ok := have[k]
+			if !ok {
+				return "no " + k
+			}
+			if diff := within(v, x); diff != "" {
+				return k + ": " + diff
+			}
+		}
+	case []any:
+		have, ok := got.([]any)
+		if !ok || len(have) != len(want) {
+			return fmt.Sprintf("%s, want %s", encode(got), encode(want))
+		}
+		for i := range want {
+			if diff := within(want[i], have[i]); diff != "" {
+				return fmt.Sprintf("[%d]: %s", i, diff)
+			}
+		}
+	default:
+		if want != got {
+			return fmt.Sprintf("%s, want %s", encode(got), encode(want))
+		}
+	}
+	return ""
+}

@@ -1,0 +1,56 @@
+package contract
+
+import (
+	"encoding/json"
+	"flag"
+	"net/http"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"staffeln/testutil/simcloud"
+)
+
+var update = flag.Bool("update", false, "write down what the real cloud answers")
+
+const record = "testdata/zed.json"
+
+// The simulated cloud answers every step as OpenStack Zed did when it was asked,
+// down to the last member of the JSON.
+func TestSimulation(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	second := time.Second
+	cloud, err := simcloud.Start(simcloud.Options{
+		Now:         func() time.Time { return now },
+		BackupTime:  func(simcloud.Volume, bool) time.Duration { return 3 * second },
+		RestoreTime: func(simcloud.Backup) time.Duration { return 3 * second },
+		DeleteTime:  2 * second, SettleTime: second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cloud.Close()
+	cloud.Seed()
+	got := Run(t, Target{AuthURL: cloud.AuthURL(), Password: simcloud.Password, Client: http.DefaultClient,
+		Tick: func() { now = now.Add(second) }, Host: "sim"})
+
+	raw, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want map[string]any
+	if err := json.Unmarshal(raw, &want); err != nil {
+		t.Fatal(err)
+	}
+	for _, st := range steps {
+		if want[st.say] == nil {
+			t.Errorf("%s: not in %s; run the steps on the real cloud with -update", st.say, record)
+			continue
+		}
+		if diff := cmp.Diff(want[st.say], parse(string(encode(got[st.say])))); diff != "" {
+			t.Errorf("%s (-real +simulated):\n%s", st.say, diff)
+		}
+	}
+}

@@ -1,0 +1,183 @@
+package testutil
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Who may know whom. The first line whose folder matches counts. "std" is the
+// standard library, "modules" are those of others; a folder ending in / means
+// everything below it. Mains, tests and testutil wire things together and are not
+// asked.
+var house = []struct{ dir, may, why string }{
+	{"functions/backup", "cmp errors fmt hash/fnv maps slices strconv strings time github.com/robfig/cron/v3",
+		"rules are arithmetic: no clock, no network, no storage"},
+	{"events", "std", "everyone imports events, so it imports no one"},
+	{"events/", "std events", "decoders know the wire and nothing else"},
+	{"functions", "std events events/ functions/ runtime", "the catalogue ties functions to what sets them off"},
+	{"functions/", "std events events/ functions/backup",
+		"a function knows its event and the rules; all else is an interface it declares"},
+	{"runtime", "std events", "the runtime carries events; it has never heard of backups"},
+	{"runtime/ledger", "std functions/backup modules", "the ways out speak the vocabulary of the rules, and know no function"},
+	{"runtime/openstack", "std functions/backup modules", "likewise"},
+	{"runtime/mail", "std functions/backup modules", "likewise"},
+	{"runtime/ceph", "std functions/backup modules", "likewise"},
+	{"runtime/config", "std functions/backup modules", "settings are checked in the words of the rules, and know no function"},
+	{"home", "std events events/ functions functions/ runtime runtime/ modules", "what the mains share may know all that they may, and nothing of tests"},
+	{"runtime/", "std events events/oslo runtime modules", "the ways in carry events, as the runtime does"},
+}
+
+const module = "staffeln"
+
+// Words that say nothing of what a package is for.
+var empty = []string{"util", "utils", "common", "types", "models", "helpers", "misc", "internal"}
+
+// A source is one Go file that is neither a test's nor a main's nor testutil's.
+type source struct {
+	file string // from here
+	dir  string // from the module's root
+	*ast.File
+}
+
+// sources reads the files itself instead of asking the go command, so that the
+// test cache notices when one changes.
+func sources(t *testing.T) []source {
+	t.Helper()
+	var all []source
+	err := filepath.WalkDir("..", func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == "testdata" || strings.HasPrefix(d.Name(), ".") && d.Name() != "..") {
+			return fs.SkipDir
+		}
+		if !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+			return nil
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			return err
+		}
+		dir := path.Dir(strings.TrimPrefix(filepath.ToSlash(file), "../"))
+		if parsed.Name.Name == "main" || dir == "testutil" || strings.HasPrefix(dir, "testutil/") {
+			return nil
+		}
+		all = append(all, source{file, dir, parsed})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 10 {
+		t.Fatalf("only %d files found", len(all))
+	}
+	return all
+}
+
+func TestHouse(t *testing.T) {
+	for _, src := range sources(t) {
+		i := slices.IndexFunc(house, func(r struct{ dir, may, why string }) bool { return under(r.dir, src.dir) })
+		if i < 0 {
+			t.Errorf("%s: no rule says whom %s may know", src.file, src.dir)
+			continue
+		}
+		for _, spec := range src.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !allowed(house[i].may, imported) {
+				t.Errorf("%s imports %s: %s", src.file, imported, house[i].why)
+			}
+		}
+	}
+}
+
+// The event's time is the time: a function that looks at the clock decides
+// otherwise when the event comes again.
+func TestNoClockInFunctions(t *testing.T) {
+	for _, src := range sources(t) {
+		if src.dir != "functions" && !strings.HasPrefix(src.dir, "functions/") {
+			continue
+		}
+		ast.Inspect(src.File, func(n ast.Node) bool {
+			sel, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			x, ok := sel.X.(*ast.Ident)
+			if ok && x.Name == "time" && slices.Contains([]string{"Now", "Since", "Until", "Sleep", "After", "Tick"}, sel.Sel.Name) {
+				t.Errorf("%s uses time.%s: a function takes the time from its event", src.file, sel.Sel.Name)
+			}
+			return true
+		})
+	}
+}
+
+func TestPackageNames(t *testing.T) {
+	for _, src := range sources(t) {
+		for part := range strings.SplitSeq(src.dir, "/") {
+			if slices.Contains(empty, part) {
+				t.Errorf("%s: %q does not say what the package is for", src.file, part)
+			}
+		}
+		if base := path.Base(src.dir); src.Name.Name != base {
+			t.Errorf("%s: package %s in folder %s", src.file, src.Name.Name, base)
+		}
+	}
+}
+
+// The rules themselves say what they seem to.
+func TestAllowed(t *testing.T) {
+	for _, tc := range []struct {
+		may, imported string
+		want          bool
+	}{
+		{"std", "net/http", true},
+		{"std", module + "/events", false}, // no dot in the name, and yet not the standard library's
+		{"std", "github.com/x/y", false},
+		{"modules", "github.com/x/y", true},
+		{"modules", "net/http", false},
+		{"events", module + "/events", true},
+		{"events", module + "/events/oslo", false},
+		{"events/", module + "/events/oslo", true},
+		{"events/", module + "/events", false},
+		{"fmt strings", "strings", true},
+		{"fmt strings", "os", false},
+		{"std modules runtime", module + "/testutil", false},
+	} {
+		if got := allowed(tc.may, tc.imported); got != tc.want {
+			t.Errorf("%q may import %s: %v", tc.may, tc.imported, got)
+		}
+	}
+}
+
+func under(pattern, dir string) bool {
+	if below, ok := strings.CutSuffix(pattern, "/"); ok {
+		return strings.HasPrefix(dir, below+"/")
+	}
+	return dir == pattern
+}
+
+func allowed(may, imported string) bool {
+	first, _, _ := strings.Cut(imported, "/")
+	ours, isOurs := strings.CutPrefix(imported, module+"/")
+	for pattern := range strings.FieldsSeq(may) {
+		switch {
+		case isOurs && under(pattern, ours),
+			!isOurs && pattern == imported,
+			!isOurs && pattern == "std" && !strings.Contains(first, "."),
+			!isOurs && pattern == "modules" && strings.Contains(first, "."):
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,82 @@
+// Package services runs real Redis and RabbitMQ servers for tests: Debian's own,
+// as processes on free loopback ports, one of each for a test process. They need
+// nothing but the binaries, as any user, and are gone when the test process is,
+// however it ends.
+//
+// A missing binary fails the test with what to install; nothing is skipped.
+package services
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// process starts a command that the kernel kills when this process ends, even by
+// SIGKILL (PR_SET_PDEATHSIG). The kernel means the thread that started the child,
+// not the process, so all are started by one thread that never ends.
+func process(cmd *exec.Cmd) error {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	cmd.SysProcAttr.Setpgid = true // an interrupt from the terminal is for the tests alone
+	starter.Do(func() {
+		go func() {
+			runtime.LockOSThread()
+			for start := range starts {
+				start.err <- start.cmd.Start()
+			}
+		}()
+	})
+	s := start{cmd, make(chan error, 1)}
+	starts <- s
+	return <-s.err
+}
+
+type start struct {
+	cmd *exec.Cmd
+	err chan error
+}
+
+var (
+	starter sync.Once
+	starts  = make(chan start)
+)
+
+// binary finds a server's program, or fails the test with what to install.
+func binary(tb testing.TB, debianPackage string, paths ...string) string {
+	tb.Helper()
+	for _, path := range paths {
+		if found, err := exec.LookPath(path); err == nil {
+			return found
+		}
+	}
+	tb.Fatalf("this test needs a real %s: apt-get install %s", paths[0], debianPackage)
+	return ""
+}
+
+// ports returns n different loopback ports that were free a moment ago, below
+// the range that outgoing connections are given theirs from.
+func ports(n int) ([]int, error) {
+	var found []int
+	for try := 0; len(found) < n; try++ {
+		if try > 1000 {
+			return nil, fmt.Errorf("no %d free ports on 127.0.0.1", n)
+		}
+		// Another test process looks at the same time: begin somewhere else.
+		port := 20000 + (os.Getpid()*101+try*7)%10000
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		l.Close()
+		found = append(found, port)
+	}
+	return found, nil
+}

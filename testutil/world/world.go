@@ -1,0 +1,218 @@
+// Package world is a whole cloud with the service in it, in one process and on a
+// clock that is driven: the real functions on the real ledger, talking over HTTP
+// to the simulated OpenStack, which sends its notifications over the in-memory
+// bus. Tests tell histories with it, and the demonstration shows one.
+package world
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"staffeln/events"
+	"staffeln/functions"
+	"staffeln/functions/backup"
+	"staffeln/home"
+	"staffeln/runtime"
+	"staffeln/runtime/bus"
+	"staffeln/runtime/openstack"
+	"staffeln/testutil/simcloud"
+)
+
+// Options say what the world is like.
+type Options struct {
+	// Start is the time it begins at.
+	Start time.Time
+	// Environ are settings, as "STAFFELN_NAME=value" pairs, on top of few shards and a
+	// ledger in this process.
+	Environ []string
+	// Cloud are the simulated cloud's options; Now and Notify are the world's.
+	Cloud simcloud.Options
+	// Deaf leaves all notifications unheard.
+	Deaf bool
+	// User is the service user, of [simcloud.Cloud.Seed]: "backup-svc" if "", an
+	// admin, or "backup-min" with the least rights.
+	User string
+	// Log is nil for none.
+	Log *slog.Logger
+	// Invoker, if set, makes what invokes the functions: in this process, if nil.
+	Invoker func([]runtime.Function) runtime.Invoker
+	// Wrap, if set, puts something between the functions and the cloud.
+	Wrap func(functions.Cloud) functions.Cloud
+}
+
+// A World is a cloud with the service in it. Its methods are for one goroutine.
+type World struct {
+	Cloud  *simcloud.Cloud
+	Seeded simcloud.Seeded
+	Home   *home.Home
+	// Settings are what the functions go by.
+	Settings functions.Settings
+	// Errors are what the functions answered that was not nil, the newest last.
+	Errors []error
+
+	o        Options
+	now      atomic.Int64 // unix nanoseconds
+	bus      *bus.Bus
+	router   *runtime.Router
+	settings home.Settings
+	mortal   mortal
+}
+
+// New makes a world. Close it when done.
+func New(ctx context.Context, o Options) (*World, error) {
+	w := &World{o: o}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	w.now.Store(o.Start.UnixNano())
+	sim := o.Cloud
+	sim.Now = w.Now
+	sim.Notify = func(_, _ string, body []byte) {
+		if !o.Deaf {
+			_ = w.bus.Publish(body) // a broker that is gone has no subscribers either
+		}
+	}
+	w.bus = bus.New(bus.Options{Deliver: func(ctx context.Context, e events.Event) error { return w.deliver(ctx, e) }, Log: o.Log, Now: w.Now})
+	cloud, err := simcloud.Start(sim)
+	if err != nil {
+		return nil, err
+	}
+	w.Cloud, w.Seeded = cloud, cloud.Seed()
+
+	user, project := o.User, "service"
+	if user == "" {
+		user = "backup-svc"
+	}
+	environ := append([]string{
+		"OS_AUTH_URL=" + cloud.AuthURL(), "OS_USERNAME=" + user, "OS_PASSWORD=devcloud", "OS_USER_DOMAIN_NAME=Default",
+		"OS_PROJECT_DOMAIN_NAME=Default", "STAFFELN_SHARDS=2", "STAFFELN_API_RATE=100000", "STAFFELN_SPREAD_WINDOW=0s",
+	}, o.Environ...)
+	if user == "backup-svc" {
+		environ = append(environ, "OS_PROJECT_NAME="+project)
+	}
+	if w.settings, err = home.Read(environ); err != nil {
+		w.Close()
+		return nil, err
+	}
+	if err := w.move(ctx); err != nil {
+		w.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// move connects the functions as a starting process does.
+func (w *World) move(ctx context.Context) error {
+	h, err := home.OpenLedger(ctx, w.settings, w.log())
+	if err != nil {
+		return err
+	}
+	w.Home, w.Settings = h, w.settings.Functions()
+	h.Redis.AddHook(&w.mortal)
+	o := w.settings.Cloud
+	o.Rights = openstack.Rights(w.settings.Rights)
+	o.IncludeProjects, o.ExcludeProjects = w.settings.IncludeProjects, w.settings.ExcludeProjects
+	o.IncludeDomains, o.ExcludeDomains = w.settings.IncludeDomains, w.settings.ExcludeDomains
+	o.Transport = transport{&w.mortal, http.DefaultTransport.(*http.Transport).Clone()}
+	cloud, err := openstack.Connect(ctx, o)
+	if err != nil {
+		return err
+	}
+	h.Cloud = cloud
+	if w.o.Wrap != nil {
+		h.Wire(w.o.Wrap(cloud))
+	} else {
+		h.Wire(cloud)
+	}
+	var invoker runtime.Invoker = runtime.NewInProcess(w.log(), h.Functions)
+	if w.o.Invoker != nil {
+		invoker = w.o.Invoker(h.Functions)
+	}
+	w.router = runtime.NewRouter(h.Functions, invoker)
+	return nil
+}
+
+func (w *World) log() *slog.Logger {
+	if w.o.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return w.o.Log
+}
+
+// Close ends the world.
+func (w *World) Close() {
+	if w.Home != nil {
+		w.Home.Close()
+	}
+	if w.Cloud != nil {
+		w.Cloud.Close()
+	}
+}
+
+// Now is the world's time.
+func (w *World) Now() time.Time { return time.Unix(0, w.now.Load()).UTC() }
+
+// Policies are the classes in force.
+func (w *World) Policies() backup.Classes { return w.Settings.Classes }
+
+func (w *World) deliver(ctx context.Context, e events.Event) error {
+	err := w.router.Deliver(ctx, e)
+	if err != nil {
+		w.Errors = append(w.Errors, fmt.Errorf("%s %s: %w", e.Type, e.ID, err))
+	}
+	return err
+}
+
+// Deliver hands one event to the functions.
+func (w *World) Deliver(ctx context.Context, e events.Event) error { return w.deliver(ctx, e) }
+
+// Hear delivers the notifications that have come.
+func (w *World) Hear(ctx context.Context) error {
+	w.Cloud.Advance()
+	_, err := w.bus.Flush(ctx)
+	return err
+}
+
+// Tick delivers every function's tick for now.
+func (w *World) Tick(ctx context.Context) error {
+	if err := w.Hear(ctx); err != nil {
+		return err
+	}
+	for _, t := range functions.Ticks(time.Second, time.Second, time.Second) {
+		shards := 1
+		if t.Sharded {
+			shards = w.Home.Ledger.Shards()
+		}
+		for shard := range shards {
+			_ = w.deliver(ctx, events.NewTick(t.Function, shard, w.Now())) // kept in Errors
+		}
+	}
+	return errors.Join(ctx.Err(), w.Hear(ctx))
+}
+
+// Step lets time pass, and then delivers what it brings.
+func (w *World) Step(ctx context.Context, d time.Duration) error {
+	w.now.Add(int64(d))
+	return w.Tick(ctx)
+}
+
+// Pass lets time pass in steps.
+func (w *World) Pass(ctx context.Context, d, step time.Duration) error {
+	for end := w.Now().Add(d); w.Now().Before(end); {
+		if err := w.Step(ctx, min(step, end.Sub(w.Now()))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Jump sets the clock, and delivers nothing.
+func (w *World) Jump(to time.Time) { w.now.Store(to.UnixNano()) }
+
+// Empty empties Redis.
+func (w *World) Empty(ctx context.Context) error { return w.Home.Redis.FlushAll(ctx).Err() }
