@@ -114,7 +114,7 @@ func (s *story) pass(d time.Duration) {
 	for s.err == nil && s.w.Now().Before(end) {
 		step := 2 * time.Minute
 		if s.show.idle() {
-			step = 10 * time.Minute
+			step = 5 * time.Minute
 		}
 		s.err = s.w.Step(s.ctx, min(step, end.Sub(s.w.Now())))
 		s.show.draw()
@@ -177,11 +177,17 @@ func (s *show) Handle(_ context.Context, r slog.Record) error {
 	case "volume overdue", "server cannot take the time of its backup now":
 		return nil
 	}
-	subject := volume
+	subject, why := volume, a["why"]
 	if subject == "" {
 		subject = server
 	}
-	s.line(fmt.Sprintf("%s %s %-15s %s: %s", s.world.Now().Format("Mon 15:04"), mark, subject, what, a["why"]))
+	if r.Message == "ledger rebuilt" {
+		why = "reconcile read everything again from Nova and Cinder"
+	}
+	if why == "" {
+		return nil
+	}
+	s.line(fmt.Sprintf("%s %s %-15s %s: %s", s.world.Now().Format("Mon 15:04"), mark, subject, what, why))
 	return nil
 }
 

@@ -19,7 +19,7 @@ import (
 	"staffeln/runtime"
 )
 
-var boom = errors.New("boom")
+var errBoom = errors.New("boom")
 
 func answer(err error) map[string]events.Handler {
 	return map[string]events.Handler{"x": func(context.Context, events.Event) error { return err }}
@@ -35,13 +35,13 @@ func TestDeliver(t *testing.T) {
 	}{
 		{"all done", []error{nil, nil}, "done"},
 		{"nobody takes it", nil, "done"},
-		{"one drops, one is done: for the dead letters", []error{events.Drop(boom), nil}, "dropped; told: f0"},
-		{"one asks again", []error{nil, boom}, "retry"},
-		{"one drops, one asks again: all get it again", []error{events.Drop(boom), boom}, "retry; told: f0"},
-		{"one asks again later", []error{events.Later(time.Minute, boom), nil}, "retry after 1m0s"},
-		{"the longest wait counts", []error{events.Later(time.Minute, boom), events.Later(time.Hour, boom), boom}, "retry after 1h0m0s"},
-		{"a mark stays on when wrapped", []error{fmt.Errorf("volume: %w", events.Later(time.Second, boom))}, "retry after 1s"},
-		{"two drop", []error{events.Drop(boom), events.Drop(boom)}, "dropped; told: f0 f1"},
+		{"one drops, one is done: for the dead letters", []error{events.Drop(errBoom), nil}, "dropped; told: f0"},
+		{"one asks again", []error{nil, errBoom}, "retry"},
+		{"one drops, one asks again: all get it again", []error{events.Drop(errBoom), errBoom}, "retry; told: f0"},
+		{"one asks again later", []error{events.Later(time.Minute, errBoom), nil}, "retry after 1m0s"},
+		{"the longest wait counts", []error{events.Later(time.Minute, errBoom), events.Later(time.Hour, errBoom), errBoom}, "retry after 1h0m0s"},
+		{"a mark stays on when wrapped", []error{fmt.Errorf("volume: %w", events.Later(time.Second, errBoom))}, "retry after 1s"},
+		{"two drop", []error{events.Drop(errBoom), events.Drop(errBoom)}, "dropped; told: f0 f1"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var fns []runtime.Function
@@ -77,15 +77,15 @@ func TestTogether(t *testing.T) {
 			case "done":
 				answers = append(answers, nil)
 			case "drop":
-				answers = append(answers, events.Drop(boom))
+				answers = append(answers, events.Drop(errBoom))
 				if want == events.Done {
 					want = events.Dropped
 				}
 			case "retry":
-				answers, want = append(answers, boom), events.Retry
+				answers, want = append(answers, errBoom), events.Retry
 			case "later":
 				wait := time.Duration(rapid.Int64Range(1, 1e12).Draw(t, "wait"))
-				answers, want, longest = append(answers, events.Later(wait, boom)), events.Retry, max(longest, wait)
+				answers, want, longest = append(answers, events.Later(wait, errBoom)), events.Retry, max(longest, wait)
 			}
 		}
 		err := runtime.Together(answers...)
@@ -93,7 +93,7 @@ func TestTogether(t *testing.T) {
 		if outcome != want || wait != longest {
 			t.Fatalf("%v is %s after %s, want %s after %s", answers, runtime.OutcomeName(outcome), wait, runtime.OutcomeName(want), longest)
 		}
-		if err != nil && !errors.Is(err, boom) {
+		if err != nil && !errors.Is(err, errBoom) {
 			t.Fatal("the reason got lost")
 		}
 	})
@@ -152,7 +152,7 @@ func TestPanic(t *testing.T) {
 }
 
 func TestInProcess(t *testing.T) {
-	p := runtime.NewInProcess(slog.Default(), []runtime.Function{{Name: "a", On: answer(boom)}})
+	p := runtime.NewInProcess(slog.Default(), []runtime.Function{{Name: "a", On: answer(errBoom)}})
 	if outcome, _ := events.Judge(p.Invoke(t.Context(), "b", events.Event{Type: "x"})); outcome != events.Dropped {
 		t.Error("a function that there is not was found")
 	}
@@ -208,7 +208,7 @@ func TestObserved(t *testing.T) {
 		var log bytes.Buffer
 		inv := runtime.Wrap(runtime.InvokerFunc(func(_ context.Context, _ string, e events.Event) error {
 			time.Sleep(time.Second)
-			return map[string]error{"bad": events.Drop(boom), "busy": boom}[e.Type]
+			return map[string]error{"bad": events.Drop(errBoom), "busy": errBoom}[e.Type]
 		}), runtime.Observed(func(function, eventType string, o events.Outcome, took time.Duration, err error) {
 			got = append(got, fmt.Sprintln(function, eventType, runtime.OutcomeName(o), took, err))
 		}, runtime.Logged(slog.New(slog.NewTextHandler(&log, nil)))))

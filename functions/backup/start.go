@@ -53,7 +53,7 @@ type Facts struct {
 // WhatToStart decides what a volume's turn comes to.
 func WhatToStart(p Policy, keys Keys, s State, t Turn, f Facts, now time.Time) Start {
 	if why := Skips(f.Volume.Metadata, keys); why != "" {
-		return Start{Do: Skip, Theirs: true, Why: "left out: " + why}
+		return Start{Do: Skip, Theirs: true, Why: why}
 	}
 	start := Start{Attempt: 1}
 	reason := ""

@@ -255,7 +255,7 @@ func (f *Function) settle(ctx context.Context, r backup.Run, seen *backup.Cinder
 		state.Why, state.Due = verdict.Why, now.Add(10*time.Second)
 		if verdict.NoService {
 			err = f.pause(ctx, verdict.Why, now)
-			state.Due = now.Add(time.Minute)
+			state.Due = now.Add(unserved)
 		} else {
 			state.Retry = r.Slot
 		}
@@ -279,9 +279,13 @@ func (f *Function) settle(ctx context.Context, r backup.Run, seen *backup.Cinder
 	return errors.Join(err, ferr, f.Ledger.Release(ctx, r))
 }
 
+// unserved is how long nothing starts after a backup failed because there was no
+// cinder-backup service. With the rights to ask, dispatch knows sooner.
+const unserved = 5 * time.Minute
+
 func (f *Function) pause(ctx context.Context, why string, now time.Time) error {
 	f.Log.ErrorContext(ctx, "paused: nothing starts", "why", why)
-	return f.Ledger.Pause(ctx, now.Add(time.Minute), why)
+	return f.Ledger.Pause(ctx, now.Add(unserved), why)
 }
 
 func latest(a, b time.Time) time.Time {

@@ -28,7 +28,7 @@ type acks struct {
 func newAcks(prefetch int, send func(tag uint64, multiple bool) error) *acks {
 	return &acks{
 		send:  send,
-		batch: max(1, min(64, prefetch/4)),
+		batch: max(1, min(64, prefetch/16)),
 		most:  max(1, prefetch/2),
 		next:  1,
 	}

@@ -267,10 +267,15 @@ func (c *Consumer) Run(ctx context.Context) error {
 
 // loop keeps one broker's connection.
 func (c *Consumer) loop(ctx context.Context, b *broker) {
+	b.under, b.endEvents = context.WithCancel(context.WithoutCancel(ctx))
+	defer b.endEvents()
 	wait, said := c.cfg.Reconnect, ""
 	for {
 		connected, err := c.session(ctx, b)
 		if ctx.Err() != nil {
+			if !connected {
+				c.drain(b) // events of an earlier connection
+			}
 			b.lost("stopped")
 			return
 		}
@@ -286,10 +291,20 @@ func (c *Consumer) loop(ctx context.Context, b *broker) {
 		// A random part, so that a broker that comes back is not met by everybody at once.
 		select {
 		case <-ctx.Done():
-			return
 		case <-time.After(wait/2 + rand.N(wait)):
 		}
 		wait = min(2*wait, max(30*time.Second, c.cfg.Reconnect))
+	}
+}
+
+// drain waits for the events under way, and then ends them.
+func (c *Consumer) drain(b *broker) {
+	if within(&b.workers, c.cfg.Drain) {
+		return
+	}
+	b.endEvents()
+	if !within(&b.workers, min(c.cfg.Drain, 5*time.Second)) {
+		c.log.Warn("events did not end in time and are left behind", "broker", b.name)
 	}
 }
 
@@ -323,6 +338,12 @@ func (c *Consumer) Healthy() []BrokerState {
 // A broker is one URL and what is known of it.
 type broker struct {
 	url, name string
+
+	// under is the context of events under way, which may finish when that of Run
+	// ends; endEvents ends it. workers are those of all its connections.
+	under     context.Context
+	endEvents context.CancelFunc
+	workers   sync.WaitGroup
 
 	mu    sync.Mutex
 	state BrokerState

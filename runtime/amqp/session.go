@@ -29,6 +29,7 @@ type session struct {
 	acks       *acks
 	retries    *Publisher
 	stop       chan struct{} // closed: take no more deliveries
+	gone       chan struct{} // closed: the connection is lost, nothing can be acknowledged
 	failed     chan error    // what ends the session from within; holds one
 }
 
@@ -44,7 +45,7 @@ func (c *Consumer) session(ctx context.Context, b *broker) (connected bool, err 
 
 	s := &session{
 		Consumer: c, broker: b, conn: conn,
-		stop: make(chan struct{}), failed: make(chan error, 1),
+		stop: make(chan struct{}), gone: make(chan struct{}), failed: make(chan error, 1),
 	}
 	if err := s.declareQueues(); err != nil {
 		return false, err
@@ -78,32 +79,28 @@ func (c *Consumer) session(ctx context.Context, b *broker) (connected bool, err 
 		c.hooks.Connected()
 	}
 
-	// Events under way may finish when ctx ends; under is what ends them.
-	under, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
 	var workers, others sync.WaitGroup
 	for range c.cfg.Workers {
-		workers.Go(func() { s.work(under) })
+		workers.Add(1)
+		b.workers.Go(func() {
+			defer workers.Done()
+			s.work(b.under)
+		})
 	}
 	others.Go(s.rebind)
 
 	err = s.watch(ctx, lost, closed)
 
-	close(s.stop)
-	patience := c.cfg.Drain
-	if ctx.Err() != nil {
-		// Nothing new comes from now on; what was sent and not begun goes back.
-		_ = ch.Cancel(consumerTag, false)
+	if ctx.Err() == nil {
+		b.lost(err.Error())
+		close(s.gone)
+		close(s.stop)
+		// Events under way go on; that they come again as well does no harm.
+		within(&workers, time.Second)
 	} else {
-		patience = min(patience, 5*time.Second) // its answers cannot be acknowledged any more
-	}
-	if !within(&workers, patience) {
-		cancel()
-		if !within(&workers, min(patience, 5*time.Second)) {
-			c.log.Warn("events did not end in time and are left behind", "broker", b.name)
-		}
-	}
-	if ctx.Err() != nil {
+		close(s.stop)
+		s.giveBack(ch)
+		c.drain(b)
 		_ = s.acks.settle(true)
 		_ = ch.Close() // waits for the broker, so that the acknowledgements have arrived
 	}
@@ -112,11 +109,26 @@ func (c *Consumer) session(ctx context.Context, b *broker) (connected bool, err 
 	return true, err
 }
 
+// giveBack stops the deliveries and returns those that nobody has begun, for
+// another process to take: the broker itself would hold them for us until the
+// events under way are done.
+func (s *session) giveBack(ch *amqp091.Channel) {
+	if ch.Cancel(consumerTag, false) != nil {
+		return // the connection is lost, and they go back with it
+	}
+	for d := range s.deliveries { // closed by Cancel, after what has been sent
+		if d.Nack(false, true) != nil {
+			return
+		}
+	}
+}
+
 // watch returns why the session is to end.
 func (s *session) watch(ctx context.Context, lost, closed <-chan *amqp091.Error) error {
-	// Deliveries that were done behind an unfinished one must not fill the
-	// prefetch window.
-	settle := time.NewTicker(50 * time.Millisecond)
+	// Acknowledging whenever there is nothing to do would cost a frame for each
+	// message: the next is mostly on its way. And deliveries that were done behind
+	// an unfinished one must not fill the prefetch window.
+	settle := time.NewTicker(20 * time.Millisecond)
 	defer settle.Stop()
 	why := func(e *amqp091.Error, what string) error {
 		if e == nil {
@@ -336,21 +348,7 @@ func (s *session) work(ctx context.Context) {
 		select {
 		case <-s.stop:
 			return
-		default:
-		}
-		select {
 		case d, ok = <-s.deliveries:
-		default:
-			// Nothing waits to be handled: time to say what is done.
-			if err := s.acks.settle(false); err != nil {
-				s.fail(fmt.Errorf("acknowledge: %w", plain(err)))
-				return
-			}
-			select {
-			case <-s.stop:
-				return
-			case d, ok = <-s.deliveries:
-			}
 		}
 		if !ok {
 			s.fail(errors.New("the broker cancelled the consumer: its queue was deleted, or its node is going"))
@@ -524,6 +522,11 @@ const copyPatience = 30 * time.Second
 func (s *session) copy(ctx context.Context, d *amqp091.Delivery, queue string, headers amqp091.Table) error {
 	// An event that was cut short at the end is still to be put where it belongs.
 	ctx = context.WithoutCancel(ctx)
+	select {
+	case <-s.gone:
+		return errors.New("the connection is lost") // the original comes again
+	default:
+	}
 	for wait := s.cfg.Reconnect; ; wait = min(2*wait, max(copyPatience, s.cfg.Reconnect)) {
 		ctx, cancel := context.WithTimeout(ctx, copyPatience)
 		err := s.retries.send(ctx, "", queue, true, amqp091.Publishing{

@@ -20,9 +20,9 @@ import (
 )
 
 var (
-	noon  = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-	boom  = errors.New("boom")
-	quiet = slog.New(slog.DiscardHandler)
+	noon    = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	errBoom = errors.New("boom")
+	quiet   = slog.New(slog.DiscardHandler)
 )
 
 func event(id string) events.Event {
@@ -78,12 +78,12 @@ func TestAnswers(t *testing.T) {
 		dead   string
 	}{
 		{"done: never again", func(int) error { return nil }, "0s", ""},
-		{"retry: with backoff, until it is done", func(n int) error { return map[bool]error{true: boom}[n < 4] }, "0s 1s 3s 7s", ""},
+		{"retry: with backoff, until it is done", func(n int) error { return map[bool]error{true: errBoom}[n < 4] }, "0s 1s 3s 7s", ""},
 		{"later: no sooner than asked", func(n int) error {
-			return map[bool]error{true: events.Later(time.Hour, boom)}[n < 3]
+			return map[bool]error{true: events.Later(time.Hour, errBoom)}[n < 3]
 		}, "0s 1h0m0s 2h0m0s", ""},
-		{"retry for ever: set aside after all attempts", func(int) error { return boom }, "0s 1s 3s 7s 15s", "given up after 5 attempts: boom"},
-		{"drop: set aside at once", func(int) error { return events.Drop(boom) }, "0s", "boom"},
+		{"retry for ever: set aside after all attempts", func(int) error { return errBoom }, "0s 1s 3s 7s 15s", "given up after 5 attempts: boom"},
+		{"drop: set aside at once", func(int) error { return events.Drop(errBoom) }, "0s", "boom"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			d := drive(func(_ string, n int) error { return tc.answer(n) }, Options{Attempts: 5})
@@ -125,7 +125,7 @@ func TestDoubling(t *testing.T) {
 func TestOrder(t *testing.T) {
 	d := drive(func(id string, n int) error {
 		if id == "b" && n == 1 {
-			return boom
+			return errBoom
 		}
 		return nil
 	}, Options{})
@@ -147,7 +147,7 @@ func TestFlush(t *testing.T) {
 		if id == "a" {
 			return d.PublishEvent(event("b"))
 		}
-		return events.Later(time.Minute, boom)
+		return events.Later(time.Minute, errBoom)
 	}, Options{})
 	if err := d.PublishEvent(event("a")); err != nil {
 		t.Fatal(err)
@@ -196,7 +196,7 @@ func TestBodies(t *testing.T) {
 // so do the dead letters.
 func TestBounded(t *testing.T) {
 	counts := map[string]int{}
-	d := drive(func(string, int) error { return events.Drop(boom) }, Options{Limit: 3, Count: func(o string) { counts[o]++ }})
+	d := drive(func(string, int) error { return events.Drop(errBoom) }, Options{Limit: 3, Count: func(o string) { counts[o]++ }})
 	for i := range 1000 {
 		if err := d.PublishEvent(event(fmt.Sprint(i))); err != nil {
 			t.Fatal(err)
@@ -233,11 +233,11 @@ func TestEveryMessageEnds(t *testing.T) {
 				ended[id]++
 				return nil
 			case 1:
-				return events.Drop(boom)
+				return events.Drop(errBoom)
 			case 2:
-				return events.Later(time.Minute, boom)
+				return events.Later(time.Minute, errBoom)
 			}
-			return boom
+			return errBoom
 		}, Options{Attempts: 4})
 		count := rapid.IntRange(1, 20).Draw(rt, "messages")
 		for i := range count {
@@ -273,7 +273,7 @@ func TestRun(t *testing.T) {
 			defer mu.Unlock()
 			got = append(got, fmt.Sprint(e.ID, " ", time.Since(start)))
 			if e.ID == "a" && len(got) == 1 {
-				return events.Later(time.Minute, boom)
+				return events.Later(time.Minute, errBoom)
 			}
 			return nil
 		}})
@@ -308,7 +308,7 @@ func TestDrain(t *testing.T) {
 		b := New(Options{Log: quiet, Deliver: func(_ context.Context, e events.Event) error {
 			time.Sleep(time.Second)
 			if e.ID == "later" {
-				return events.Later(time.Hour, boom)
+				return events.Later(time.Hour, errBoom)
 			}
 			done.Add(1)
 			return nil

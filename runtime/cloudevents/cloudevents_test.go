@@ -30,9 +30,9 @@ import (
 )
 
 var (
-	noon  = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-	boom  = errors.New("boom")
-	quiet = slog.New(slog.DiscardHandler)
+	noon    = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	errBoom = errors.New("boom")
+	quiet   = slog.New(slog.DiscardHandler)
 )
 
 // A heard remembers the events that reached a function.
@@ -225,11 +225,11 @@ func TestAnswers(t *testing.T) {
 		retryAfter string
 	}{
 		{"done", nil, 204, ""},
-		{"retry", boom, 502, ""},
-		{"retry later", events.Later(90*time.Second, boom), 429, "90"},
-		{"a part of a second is a whole one, for it may not be sooner", events.Later(1500*time.Millisecond, boom), 429, "2"},
-		{"later is bounded", events.Later(time.Duration(1<<63-1), boom), 429, "86400"},
-		{"dropped", events.Drop(boom), 422, ""},
+		{"retry", errBoom, 502, ""},
+		{"retry later", events.Later(90*time.Second, errBoom), 429, "90"},
+		{"a part of a second is a whole one, for it may not be sooner", events.Later(1500*time.Millisecond, errBoom), 429, "2"},
+		{"later is bounded", events.Later(time.Duration(1<<63-1), errBoom), 429, "86400"},
+		{"dropped", events.Drop(errBoom), 422, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var got heard
@@ -250,9 +250,9 @@ func TestShardsTogether(t *testing.T) {
 	h := Handler(track(&got, func(e events.Event) error {
 		switch tick, _ := events.DecodeTick(e); tick.Shard {
 		case 1:
-			return events.Drop(boom)
+			return events.Drop(errBoom)
 		case 2:
-			return events.Later(time.Minute, boom)
+			return events.Later(time.Minute, errBoom)
 		}
 		return nil
 	}), Options{Log: quiet, Shards: 16})
@@ -457,7 +457,10 @@ func TestClientStatuses(t *testing.T) {
 
 // No answer at all is a retry, and the error holds no password.
 func TestClientNoAnswer(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice that the client has gone
+		<-r.Context().Done()
+	}))
 	defer server.Close()
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
@@ -519,7 +522,7 @@ func TestHealth(t *testing.T) {
 			t.Errorf("%s: %d", path, code)
 		}
 	}
-	err = boom
+	err = errBoom
 	for range 3 {
 		if a, b := get(h, "/readyz"), get(h, "/healthz"); a != 503 || b != 200 {
 			t.Error(a, b)

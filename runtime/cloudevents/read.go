@@ -35,11 +35,10 @@ type message struct {
 
 // read makes events of a request: one, or as many as there are shards.
 func (s *Server) read(h http.Header, body []byte) ([]events.Event, error) {
-	contentType, _, err := mime.ParseMediaType(h.Get("Content-Type"))
-	if err != nil {
-		contentType = ""
-	}
+	// A content type that is missing or makes no sense is none: the headers decide.
+	contentType, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
 	var m message
+	var err error
 	switch {
 	case contentType == "application/cloudevents+json":
 		m, err = structured(body)

@@ -43,14 +43,24 @@ var homes = []struct {
 // A world is a ledger and short ways to say what happens to it. Everything is in
 // project p unless said; times are minutes.
 type world struct {
-	t      *testing.T
+	t      tester
 	ctx    context.Context
 	l      *Ledger
 	rdb    redis.UniversalClient
 	ticket int64
 }
 
-func newWorld(t *testing.T, rdb redis.UniversalClient) *world {
+// A tester is a test, or one history of a property's.
+type tester interface {
+	Helper()
+	Error(...any)
+	Errorf(string, ...any)
+	Fatal(...any)
+	Fatalf(string, ...any)
+	Context() context.Context
+}
+
+func newWorld(t tester, rdb redis.UniversalClient) *world {
 	return &world{t: t, ctx: t.Context(), l: New(rdb, Options{}), rdb: rdb}
 }
 
@@ -319,7 +329,11 @@ var transitions = []struct {
 	{"a server without volumes protects none",
 		func(w *world) { w.enroll(0, "s1") }, ""},
 	{"a server enrolled again as it is changes nothing",
-		func(w *world) { w.enroll(3, "s1 v1"); w.postpone("v1", backup.State{Due: minute(9)}); w.enroll(4, "s1 v1") }, "v1 s1 due 9m"},
+		func(w *world) {
+			w.enroll(3, "s1 v1")
+			w.postpone("v1", backup.State{Due: minute(9)})
+			w.enroll(4, "s1 v1")
+		}, "v1 s1 due 9m"},
 	{"a new class makes its volumes due, no later than now",
 		func(w *world) {
 			w.enroll(0, "s1 v1")
@@ -476,6 +490,13 @@ var transitions = []struct {
 			w.must(w.begin("v1@0#2"))
 		}, "v1 s1 retry 0m; open v1@0#2"},
 
+	{"a slot that a wrong clock had planned far ahead does not hold up those of the right time",
+		func(w *world) {
+			w.enroll(0, "s1 v1")
+			w.postpone("v1", backup.State{LastSlot: minute(1e6), Due: minute(0)})
+			w.must(w.begin("v1@0#1"))
+		}, "v1 s1 done 1e+06m; open v1@0#1"},
+
 	// Advance
 	{"a backup is known as ours as soon as Cinder has named it",
 		func(w *world) { w.enroll(0, "s1 v1"); w.begin("v1@0#1"); w.must(w.advance(2, "v1@0#1/b1")) },
@@ -630,6 +651,14 @@ var transitions = []struct {
 			w.check(w.l.Unwatch(w.ctx, run("v1@0#1/b1")))
 			w.check(w.l.Unwatch(w.ctx, run("v1@0#1/b1")))
 		}, ""},
+	{"who ends the watching need not know the backup",
+		func(w *world) {
+			w.check(w.l.Watch(w.ctx, run("v1@0#1/b1"), minute(5)))
+			w.check(w.l.Unwatch(w.ctx, run("v1@0#1")))
+			known, err := w.l.Look(w.ctx, "p", "b1", minute(6))
+			w.check(err)
+			w.mustNot(known)
+		}, ""},
 	{"both attempts at a slot can be watched",
 		func(w *world) {
 			w.check(w.l.Watch(w.ctx, run("v1@0#1/b1"), minute(5)))
@@ -652,6 +681,13 @@ var transitions = []struct {
 			w.finish(fail(4, "v1@0#1/b1", false))
 			w.check(w.l.Discarded(w.ctx, backup.Discard{Backup: "b1", Project: "p"}, minute(14)))
 		}, "v1 s1 retry 0m due 4m; discard b1 tries 1; record b1 of v1 creating"},
+	{"a broken backup is noted once",
+		func(w *world) {
+			d := backup.Discard{Backup: "b1", Project: "p"}
+			w.check(w.l.Discard(w.ctx, d, minute(4)))
+			w.check(w.l.Discarded(w.ctx, d, minute(14)))
+			w.check(w.l.Discard(w.ctx, d, minute(5)))
+		}, "discard b1 tries 1"},
 	{"a discard that was carried out is gone; the record waits for its own end",
 		func(w *world) {
 			w.enroll(0, "s1 v1")
@@ -741,7 +777,7 @@ var transitions = []struct {
 			w.must(w.restore(6, "v1@0#1/b1"))
 			w.must(w.finish(c))
 			w.mustNot(w.finish(c))
-		}, "v1 s1 done 0m due 5m; record b1 of v1 creating; finished v1@0#1/b1 failed"},
+		}, "v1 s1 done 0m due 1440m; record b1 of v1 creating; finished v1@0#1/b1 failed"},
 }
 
 func TestContract(t *testing.T) {
@@ -978,6 +1014,48 @@ var stories = []struct {
 			w.t.Errorf("due: %+v", due)
 		}
 	}},
+	{"one volume is asked for, with its enrolments and its state", func(w *world) {
+		w.enroll(0, "s2 v1")
+		w.enroll(0, "s1 v1")
+		w.due(0)
+		s := backup.State{LastSlot: minute(-5), Why: "why", Due: minute(9)}
+		w.must(w.postpone("v1", s))
+		v, ok, err := w.l.Volume(w.ctx, "p", "v1")
+		w.check(err)
+		w.must(ok)
+		if len(v.Enrolments) != 2 || v.Enrolments[0].Server != "s1" || v.Name != "name of v1" || v.Project != "p" {
+			w.t.Errorf("volume: %+v", v)
+		}
+		w.diff("state", v.State, s)
+		for _, id := range []string{"v2", "", "not an id"} {
+			_, ok, err := w.l.Volume(w.ctx, "p", id)
+			w.check(err)
+			w.mustNot(ok)
+		}
+		_, ok, err = w.l.Volume(w.ctx, sibling(w.l, "p"), "v1")
+		w.check(err)
+		w.mustNot(ok)
+	}},
+	{"what was last done, and what was last counted, is remembered", func(w *world) {
+		_, ok, err := w.l.Marked(w.ctx, "backups")
+		w.check(err)
+		w.mustNot(ok)
+		w.check(w.l.Mark(w.ctx, "backups", minute(5)))
+		at, ok, err := w.l.Marked(w.ctx, "backups")
+		w.check(err)
+		w.must(ok)
+		w.diff("marked", at, minute(5))
+
+		totals, err := w.l.Totals(w.ctx)
+		w.check(err)
+		w.diff("totals at first", totals, map[string]int{})
+		w.check(w.l.Total(w.ctx, "overdue", 3))
+		w.check(w.l.Total(w.ctx, "protected", 9))
+		w.check(w.l.Total(w.ctx, "overdue", 0))
+		totals, err = w.l.Totals(w.ctx)
+		w.check(err)
+		w.diff("totals", totals, map[string]int{"overdue": 0, "protected": 9})
+	}},
 	{"a volume whose facts are not known is protected all the same", func(w *world) {
 		e := backup.Enrolment{Server: "s1", Project: "p", Volumes: []string{"v1"}}
 		_, err := w.l.Enroll(w.ctx, w.now("p"), e, nil, minute(0))
@@ -1030,6 +1108,20 @@ var stories = []struct {
 		if yes != 1 {
 			w.t.Errorf("%d of 8 were told to go on", yes)
 		}
+	}},
+	{"a Begin whose answer was lost is told the same when the client asks again", func(w *world) {
+		w.enroll(0, "s1 v1")
+		r, s := run("v1@0#1"), w.l.of("p")
+		begin := func(nonce string) bool {
+			ok, err := w.l.yes(w.ctx, beginScript, []string{s.volumes(), s.due(), s.runs(), s.open(), s.tracked(), s.watching(),
+				s.discarding(), s.records(), s.backups("v1"), s.holding("p"), s.projects()},
+				"begin", "v1", slotOf(r), micros(minute(1)), watchName(r), toJSON(argOfRun(r, nonce)), runRow(r), toJSON(recordOfRun(r)))
+			w.check(err)
+			return ok
+		}
+		w.must(begin("mine"))
+		w.must(begin("mine"))
+		w.mustNot(begin("another's"))
 	}},
 	{"of many that finish the same run at once, one has", func(w *world) {
 		w.enroll(0, "s1 v1")
@@ -1453,10 +1545,10 @@ var stories = []struct {
 		} else {
 			w.check(w.rdb.ScriptFlush(w.ctx).Err())
 		}
-		w.check(w.l.PutRecords(w.ctx, "p", []backup.Record{{ID: "b1", Volume: "v1"}, {ID: "b2", Volume: "v2"}}))
+		w.check(w.l.PutRecords(w.ctx, "p", []backup.Record{{ID: "b1", Volume: "v1", Status: "error"}, {ID: "b2", Volume: "v2", Status: "error"}}))
 		w.check(w.l.Reconciled(w.ctx, minute(0)))
 		w.enroll(0, "s1 v1")
-		w.diff("ledger", w.see(), "v1 s1 due 0m; record b1 of v1 -; record b2 of v2 -")
+		w.diff("ledger", w.see(), "v1 s1 due 0m; record b1 of v1 error; record b2 of v2 error")
 	}},
 }
 

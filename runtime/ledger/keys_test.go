@@ -12,7 +12,7 @@ import (
 )
 
 // documented is the table of keys in docs/redis.md: key as a pattern, and type.
-func documented(t *testing.T) map[string]string {
+func documented(t tester) map[string]string {
 	t.Helper()
 	doc, err := os.ReadFile("../../docs/redis.md")
 	if err != nil {
@@ -37,7 +37,7 @@ func built() []string {
 	k := keys{prefix: "staffeln", shards: 16}
 	s := shard{"staffeln:{SHARD}:"}
 	return []string{
-		k.claim("NAME"), k.layout(), "rate:" + pace(),
+		k.claim("NAME"), k.layout(), k.mark("NAME"), k.totals(), "rate:" + pace(),
 		k.leases(), k.holders(), k.strain(), k.pause(),
 		s.ticket(), s.reconciled(), s.servers(), s.withdrawn(), s.volumes(), s.due(), s.runs(), s.open(),
 		s.watching(), s.watched(), s.tracked(), s.stamping(), s.stamps(), s.discarding(), s.discards(),
@@ -75,7 +75,7 @@ func TestEveryFunctionOfKeysIsListed(t *testing.T) {
 
 // keysAreDocumented looks at what is really in Redis: every key is in the manual,
 // with its type, and only those that may end by themselves do.
-func keysAreDocumented(t *testing.T, w *world) {
+func keysAreDocumented(t tester, w *world) {
 	t.Helper()
 	doc := documented(t)
 	var patterns []*regexp.Regexp
@@ -118,5 +118,23 @@ func keysAreDocumented(t *testing.T, w *world) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A script that builds a key by itself would reach into another slot of a cluster.
+func TestScriptsUseTheKeysTheyAreGiven(t *testing.T) {
+	files, err := lua.ReadDir("lua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := regexp.MustCompile(`redis\.p?call\('\w+', *['"].*|redis\.p?call\('\w+', *[^,)]*\.\..*`)
+	for _, f := range files {
+		src, err := lua.ReadFile("lua/" + f.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range own.FindAllString(string(src), -1) {
+			t.Errorf("%s: %s", f.Name(), line)
+		}
 	}
 }

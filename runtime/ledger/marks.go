@@ -13,7 +13,7 @@ import (
 )
 
 // Volume is what is remembered of a protected volume, with its enrolments and its
-// state; ok is false where it is not protected.
+// state; ok is false where it is not protected. Due is zero while a run is open.
 func (l *Ledger) Volume(ctx context.Context, project, volume string) (v backup.Protected, ok bool, err error) {
 	if !goodID(project) || !goodID(volume) {
 		return v, false, nil
@@ -27,17 +27,23 @@ func (l *Ledger) Volume(ctx context.Context, project, volume string) (v backup.P
 
 func (l *Ledger) volume(ctx context.Context, project, volume string) (backup.Protected, bool, error) {
 	s := l.of(project)
-	row, err := l.rdb.HGet(ctx, s.volumes(), volume).Result()
-	if errors.Is(err, redis.Nil) {
+	var found *redis.StringCmd
+	var due *redis.FloatCmd
+	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		found, due = p.HGet(ctx, s.volumes(), volume), p.ZScore(ctx, s.due(), volume)
+		return nil
+	})
+	if errors.Is(found.Err(), redis.Nil) {
 		return backup.Protected{}, false, nil
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, redis.Nil) {
 		return backup.Protected{}, false, err
 	}
-	v, servers, err := readVolume(volume, row)
+	v, servers, err := readVolume(volume, found.Val())
 	if err != nil || v.Project != project {
 		return backup.Protected{}, false, err
 	}
+	v.State.Due = scoreTime(due.Val())
 	if len(servers) == 0 {
 		return v, true, nil
 	}

@@ -95,6 +95,11 @@ func splitURL(raw string) (a address, err error) {
 	a.kind, a.tls = kind, first == "rediss"
 
 	rest, query, _ := strings.Cut(rest, "?")
+	if strings.Contains(query, "@") {
+		// Most likely a ? inside a password, whose rest must not be taken for the
+		// name of an option, and told.
+		return a, errors.New("an @ after the ?: write a ? inside a password as %3F, and an @ inside an option as %40")
+	}
 	if a.query, err = url.ParseQuery(query); err != nil {
 		return a, errors.New("the options after ? cannot be read: write them as name=value&name=value, special characters as %XX")
 	}
@@ -176,7 +181,7 @@ func (a address) plain() string {
 }
 
 // hide keeps of go-redis's complaint what cannot be a secret: the name of the
-// option it is about.
+// option it is about. splitURL has seen to it that a password ends before them.
 func (a address) hide(err error) error {
 	for name := range a.query {
 		if name != "" && strings.Contains(err.Error(), name) {

@@ -2,22 +2,21 @@ package ledger
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
+	"pgregory.net/rapid"
 
 	"staffeln/functions/backup"
 )
 
 // sane looks whether what must always hold of the shard of project p does.
-func sane(t interface {
-	Helper()
-	Errorf(string, ...any)
-	Fatal(...any)
-}, w *world) {
+func sane(t tester, w *world) {
 	t.Helper()
 	s := w.l.of("p")
 	var due, open, watched, stamps, discards *redis.StringSliceCmd
@@ -149,6 +148,240 @@ func sane(t interface {
 			t.Errorf("open run %+v: %v", r, err)
 		}
 	}
-	_ = time.Time{}
-	_ = testing.Short
+}
+
+// TestWhateverHappens lets random histories happen, Redis emptied among them, and
+// looks after every step whether what must hold does.
+func TestWhateverHappens(t *testing.T) {
+	for _, home := range homes {
+		t.Run(home.name, func(t *testing.T) {
+			rdb := home.open(t)
+			rapid.Check(t, func(rt *rapid.T) { history(rt, newWorld(rt, rdb)) })
+		})
+	}
+}
+
+func history(rt *rapid.T, w *world) {
+	w.empty()
+	volumes, servers := []string{"v1", "v2", "v3"}, []string{"s1", "s2"}
+	// What the ledger should know, as told by its own answers.
+	open, ended := map[string]backup.Run{}, []string{}
+	var given []backup.Run // whatever was asked for, to be asked for again out of turn
+	leased := map[string]bool{}
+	lim := backup.Limits{Cloud: 3, Project: 2, Backend: 1}
+
+	volume := rapid.SampledFrom(volumes)
+	some := func(all []string) []string {
+		return rapid.SliceOfNDistinct(rapid.SampledFrom(all), 0, len(all), rapid.ID).Draw(rt, "some")
+	}
+	now := 0
+	aRun := func() backup.Run {
+		if len(given) > 0 && rapid.Bool().Draw(rt, "seen before") {
+			r := rapid.SampledFrom(given).Draw(rt, "run")
+			if r.Backup == "" && rapid.Bool().Draw(rt, "named by now") {
+				r.Backup = fmt.Sprintf("b-%s-%d-%d", r.Volume, r.Slot.Unix(), r.Attempt)
+			}
+			return r
+		}
+		r := run(fmt.Sprintf("%s@%d#%d", volume.Draw(rt, "volume"), now/5*5, rapid.IntRange(1, 2).Draw(rt, "attempt")))
+		given = append(given, r)
+		return r
+	}
+	closing := func() backup.Closing {
+		c := backup.Closing{Run: aRun(), Final: rapid.Bool().Draw(rt, "final")}
+		c.Run.Ended, c.Run.State = minute(now), backup.Failed
+		c.State = backup.State{Due: minute(now + 5)}
+		if c.Final {
+			c.State.LastSlot = c.Run.Slot
+		} else {
+			c.State.Retry = c.Run.Slot
+		}
+		switch rapid.IntRange(0, 2).Draw(rt, "end") {
+		case 0:
+			c.Run.State, c.Stamp, c.State.LastComplete = backup.Complete, minute(now), minute(now)
+			if c.Run.Backup != "" {
+				c.Record = &backup.Record{ID: c.Run.Backup, Slot: c.Run.Slot, Status: "available", Created: minute(now)}
+			}
+		case 1:
+			c.Remove = true
+		case 2:
+			c.Watch = minute(now + 5)
+		}
+		return c
+	}
+	same := func(a, b backup.Run) bool { return a.Slot.Equal(b.Slot) && a.Attempt == b.Attempt }
+	backupID := func() string { return aRun().Backup }
+
+	rt.Repeat(map[string]func(*rapid.T){
+		"time passes": func(*rapid.T) { now += rapid.IntRange(0, 7).Draw(rt, "minutes") },
+		"enroll": func(*rapid.T) {
+			n := w.now("p") - int64(rapid.IntRange(0, 2).Draw(rt, "late"))
+			server := rapid.SampledFrom(servers).Draw(rt, "server")
+			class := rapid.SampledFrom([]string{"", "/gold"}).Draw(rt, "class")
+			what := server + class
+			for _, v := range some(volumes) {
+				what += " " + v + rapid.SampledFrom([]string{"", "x"}).Draw(rt, "skip")
+			}
+			w.enrollWith(n, now, what)
+		},
+		"withdraw": func(*rapid.T) { w.withdraw(now, rapid.SampledFrom(servers).Draw(rt, "server")) },
+		"due":      func(*rapid.T) { w.due(now) },
+		"begin": func(*rapid.T) {
+			r := aRun()
+			ok, err := w.l.Begin(w.ctx, r, minute(now+1))
+			w.check(err)
+			if _, had := open[r.Volume]; ok && had {
+				rt.Errorf("%s has begun beside %s", r.ID(), open[r.Volume].ID())
+			}
+			if ok {
+				open[r.Volume] = r
+			}
+		},
+		"restore": func(*rapid.T) {
+			r := aRun()
+			ok, err := w.l.Restore(w.ctx, r, minute(now+1))
+			w.check(err)
+			if _, had := open[r.Volume]; ok && had {
+				rt.Errorf("%s was restored beside %s", r.ID(), open[r.Volume].ID())
+			}
+			if ok {
+				open[r.Volume] = r
+			}
+		},
+		"advance": func(*rapid.T) {
+			r := aRun()
+			ok, err := w.l.Advance(w.ctx, r, minute(now+1))
+			w.check(err)
+			if o, had := open[r.Volume]; ok != (had && same(o, r)) {
+				rt.Errorf("advance %s: %v; open: %v %s", short(r), ok, had, short(o))
+			}
+		},
+		"finish": func(*rapid.T) {
+			c := closing()
+			ok := w.finish(c)
+			if o, had := open[c.Run.Volume]; ok != (had && same(o, c.Run)) {
+				rt.Errorf("finish %s: %v; open: %v %s", short(c.Run), ok, had, short(o))
+			}
+			if ok {
+				delete(open, c.Run.Volume)
+				if c.Final {
+					ended = append(ended, c.Run.ID())
+				}
+			}
+		},
+		"finish late": func(*rapid.T) {
+			c := closing()
+			c.Watch = time.Time{}
+			if w.finishLate(c) && c.Final {
+				ended = append(ended, c.Run.ID())
+			}
+		},
+		"postpone": func(*rapid.T) {
+			v := volume.Draw(rt, "volume")
+			ok := w.postpone(v, backup.State{LastSlot: minute(now / 5 * 5), Waits: 1, Due: minute(now + 3)})
+			if _, had := open[v]; ok && had {
+				rt.Errorf("%s was put off during its run", v)
+			}
+		},
+		"set due": func(*rapid.T) { w.check(w.l.SetDue(w.ctx, "p", volume.Draw(rt, "volume"), minute(now))) },
+		"raise": func(*rapid.T) {
+			w.check(w.l.Raise(w.ctx, "p", volume.Draw(rt, "volume"), backup.State{LastSlot: minute(now / 5 * 5), LastComplete: minute(now)}))
+		},
+		"watch":   func(*rapid.T) { w.check(w.l.Watch(w.ctx, aRun(), minute(now+1))) },
+		"unwatch": func(*rapid.T) { w.check(w.l.Unwatch(w.ctx, aRun())) },
+		"look": func(*rapid.T) {
+			_, err := w.l.Look(w.ctx, "p", backupID(), minute(now))
+			w.check(err)
+		},
+		"stamped": func(*rapid.T) {
+			again := rapid.SampledFrom([]time.Time{{}, minute(now + 3)}).Draw(rt, "again")
+			stamps, err := w.l.Stamps(w.ctx, w.l.Shard("p"), minute(now), 1)
+			w.check(err)
+			for _, s := range stamps {
+				w.check(w.l.Stamped(w.ctx, s, again))
+			}
+		},
+		"discarded": func(*rapid.T) {
+			again := rapid.SampledFrom([]time.Time{{}, minute(now + 3)}).Draw(rt, "again")
+			if id := backupID(); id != "" {
+				w.check(w.l.Discarded(w.ctx, backup.Discard{Backup: id, Project: "p"}, again))
+			}
+		},
+		"drop records": func(*rapid.T) {
+			if id := backupID(); id != "" {
+				w.check(w.l.DropRecords(w.ctx, "p", []string{id}))
+			}
+		},
+		"admit": func(*rapid.T) {
+			r := run(fmt.Sprintf("%s@%d#1", rapid.SampledFrom([]string{"v1", "v2", "v3", "v4", "v5"}).Draw(rt, "volume"), now/5*5))
+			r.Project = rapid.SampledFrom([]string{"p", "q"}).Draw(rt, "project")
+			r.Backend = rapid.SampledFrom([]string{"", "h@a", "h@b"}).Draw(rt, "backend")
+			if leased[r.ID()] {
+				return // a renewal may move it; the limits are about new ones
+			}
+			ok, why, err := w.l.Admit(w.ctx, r, lim, minute(now), minute(now+9))
+			w.check(err)
+			if ok != (why == "") {
+				rt.Errorf("admitted: %v, why: %q", ok, why)
+			}
+			leased[r.ID()] = true
+		},
+		"release": func(*rapid.T) {
+			for _, id := range slices.Sorted(maps.Keys(leased)) {
+				v, slot, _ := strings.Cut(id, "@")
+				at, err := time.Parse(backup.Stamp, slot)
+				w.check(err)
+				w.check(w.l.Release(w.ctx, backup.Run{Volume: v, Slot: at}))
+				delete(leased, id)
+				return
+			}
+		},
+		"redis is emptied": func(*rapid.T) {
+			if rapid.IntRange(0, 9).Draw(rt, "seldom") > 0 {
+				return
+			}
+			w.empty()
+			open, ended, leased = map[string]backup.Run{}, []string{}, map[string]bool{}
+		},
+		"": func(*rapid.T) {
+			sane(rt, w)
+			runs, err := w.l.Runs(w.ctx, w.l.Shard("p"))
+			w.check(err)
+			var has, want []string
+			for _, r := range runs {
+				has = append(has, short(backup.Run{Volume: r.Volume, Slot: r.Slot, Attempt: r.Attempt}))
+			}
+			for _, v := range slices.Sorted(maps.Keys(open)) {
+				o := open[v]
+				want = append(want, short(backup.Run{Volume: o.Volume, Slot: o.Slot, Attempt: o.Attempt}))
+			}
+			if d := cmp.Diff(want, has); d != "" {
+				rt.Errorf("open runs (-told +held):\n%s", d)
+			}
+			finished, err := w.l.Finished(w.ctx, "p", 1000)
+			w.check(err)
+			ids := []string{}
+			for _, r := range finished {
+				ids = append(ids, r.ID())
+			}
+			if d := cmp.Diff(ended, ids); d != "" {
+				rt.Errorf("finished runs (-told +held):\n%s", d)
+			}
+			f, err := w.l.InFlight(w.ctx, minute(now))
+			w.check(err)
+			if f.Total > lim.Cloud {
+				rt.Errorf("%d leases of %d", f.Total, lim.Cloud)
+			}
+			for p, n := range f.ByProject {
+				if n > lim.Project {
+					rt.Errorf("project %s has %d leases of %d", p, n, lim.Project)
+				}
+			}
+			for b, n := range f.ByBackend {
+				if n > lim.Backend {
+					rt.Errorf("backend %s has %d leases of %d", b, n, lim.Backend)
+				}
+			}
+		},
+	})
 }

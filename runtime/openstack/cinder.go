@@ -315,14 +315,15 @@ func (c *Cloud) Services(ctx context.Context) (backup.Services, error) {
 		return backup.Services{}, err
 	}
 	defer func() { <-s.busy }()
-	if !s.at.IsZero() && time.Since(s.at) < servicesFor {
+	now := c.opts.Now()
+	if age := now.Sub(s.at); !s.at.IsZero() && age >= 0 && age < servicesFor {
 		return s.last, nil
 	}
 	got, err := c.askServices(ctx)
 	if err != nil {
 		return backup.Services{}, err
 	}
-	s.last, s.at = got, time.Now()
+	s.last, s.at = got, now
 	return got, nil
 }
 

@@ -62,7 +62,9 @@ func FromEnv(lookup func(name string) (string, bool)) (Options, error) {
 		},
 	}
 	// As python-openstackclient does: the domain with the id default, unless told.
-	if o.Auth.UserID == "" {
+	if o.Auth.UserID != "" {
+		o.Auth.Username = "" // an id needs no name, and gophercloud refuses both
+	} else {
 		o.Auth.DomainID = get("OS_USER_DOMAIN_ID", "OS_DOMAIN_ID")
 		if o.Auth.DomainID == "" {
 			if o.Auth.DomainName = get("OS_USER_DOMAIN_NAME", "OS_DOMAIN_NAME"); o.Auth.DomainName == "" {

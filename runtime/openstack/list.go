@@ -51,7 +51,10 @@ func take[W, V any](ctx context.Context, c *Cloud, scope string, l listing[W, V]
 			a.query.Set("marker", marker)
 		}
 		got, err := c.do(ctx, scope, a)
-		if marker != "" && markerGone(err, marker) && detours < maxDetours {
+		if marker != "" && markerGone(err, marker) {
+			if detours == maxDetours {
+				return nil, a.bad(http.StatusOK, errors.New("rows go faster than they can be listed"))
+			}
 			// The row was deleted since the last page. Go on from one before it, each
 			// time from twice as far back, at last from the start: rows come again,
 			// but none is left out.

@@ -187,7 +187,7 @@ func TestPagingThatCannotEnd(t *testing.T) {
 		answer func(page int, r request) reply
 		want   backup.Fault
 	}{
-		{"a link to the same page", func(int, request) reply { return ok(link("a")) }, backup.Retry},
+		{"a link to the same page", func(int, request) reply { return ok(link(web1Data)) }, backup.Retry},
 		{"links in a circle", func(p int, _ request) reply { return ok(link(string("abc"[p%3]))) }, backup.Retry},
 		{"markers that never end", func(p int, _ request) reply { return ok(link(fmt.Sprint("m", p))) }, backup.Retry},
 		{"every marker is gone at once", func(p int, r request) reply {
@@ -195,24 +195,24 @@ func TestPagingThatCannotEnd(t *testing.T) {
 				return reply{status: 404, body: `{"itemNotFound": {"message": "Volume ` + m + ` could not be found."}}`}
 			}
 			return ok(link(fmt.Sprint("m", p)))
-		}, backup.Operator},
+		}, backup.Retry},
 		{"the second page breaks", func(p int, _ request) reply {
 			if p == 1 {
 				return reply{status: 503}
 			}
-			return ok(link("a"))
+			return ok(link(web1Data))
 		}, backup.Retry},
 		{"the second page is another answer", func(p int, _ request) reply {
 			if p == 1 {
 				return ok(`{}`)
 			}
-			return ok(link("a"))
+			return ok(link(web1Data))
 		}, backup.Retry},
 		{"the second page is refused for another reason", func(p int, _ request) reply {
 			if p == 1 {
 				return reply{status: 400, body: `{"badRequest": {"message": "Invalid limit"}}`}
 			}
-			return ok(link("a"))
+			return ok(link(web1Data))
 		}, backup.Operator},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

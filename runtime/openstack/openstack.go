@@ -84,6 +84,8 @@ type Options struct {
 	// dozen words), the HTTP status (0 for no answer) and how long it took. It is
 	// called from many goroutines. May be nil.
 	Observe func(op string, status int, took time.Duration)
+	// Now is the clock by which [Cloud.Services] remembers; nil is the real one.
+	Now func() time.Time
 	// UserAgent is sent before gophercloud's own.
 	UserAgent string
 	// Transport is for tests; nil is a pool of connections with TLS and the
@@ -133,6 +135,9 @@ func Connect(ctx context.Context, o Options) (*Cloud, error) {
 	o.Timeout = cmp.Or(o.Timeout, 60*time.Second)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	c := &Cloud{
 		opts:     o,
@@ -265,16 +270,18 @@ func (c *Cloud) lacksAdmin(ctx context.Context, own *session) (string, error) {
 		return "", err
 	}
 
-	a := ask{op: opListServers, api: novaAPI, method: http.MethodGet, path: "servers/detail", query: one}
-	if _, err := c.do(ctx, ownScope, a); err != nil {
-		return refused(err)
-	}
 	seen := false // something that only admins are shown
-	for _, l := range []struct{ op, key, owner, admins string }{
-		{opListVolumes, "volumes", volumeProjectKey, volumeHostKey},
-		{opListBackups, "backups", backupProjectKey, backupProjectKey},
+	for _, l := range []struct {
+		op            string
+		api           api
+		key           string
+		owner, admins string
+	}{
+		{opListServers, novaAPI, "servers", "tenant_id", ""},
+		{opListVolumes, cinderAPI, "volumes", volumeProjectKey, volumeHostKey},
+		{opListBackups, cinderAPI, "backups", backupProjectKey, backupProjectKey},
 	} {
-		a := ask{op: l.op, api: cinderAPI, method: http.MethodGet, path: l.key + "/detail", query: one}
+		a := ask{op: l.op, api: l.api, method: http.MethodGet, path: l.key + "/detail", query: one}
 		b, err := c.do(ctx, ownScope, a)
 		if err != nil {
 			return refused(err)
@@ -285,7 +292,7 @@ func (c *Cloud) lacksAdmin(ctx context.Context, own *session) (string, error) {
 		}
 		for _, r := range rows {
 			if r[l.owner] == nil {
-				return fmt.Sprintf("Cinder does not show %s: its policy does not take the service user for an admin", l.owner), nil
+				return fmt.Sprintf("%s does not show %s: its policy does not take the service user for an admin", l.op, l.owner), nil
 			}
 			seen = seen || r[l.admins] != nil
 		}

@@ -53,10 +53,9 @@ func hold(ctx context.Context, busy chan struct{}, op string) error {
 }
 
 type keystoneProject struct {
-	ID      string `json:"id"`
-	Name    string `json:"name"`
-	Domain  string `json:"domain_id"`
-	Enabled *bool  `json:"enabled"`
+	ID     string `json:"id"`
+	Name   string `json:"name"`
+	Domain string `json:"domain_id"`
 }
 
 func (w keystoneProject) read() (string, backup.Project, error) {

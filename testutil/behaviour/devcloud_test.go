@@ -18,8 +18,19 @@ import (
 
 // The cloud is that of STAFFELN_DEVCLOUD (Keystone's address), by default the
 // one that `make devcloud` starts. DEVCLOUD_DIR is where its state is.
-func TestOnARealCloudWithTheRoleAdmin(t *testing.T)   { run(t, adminRights, 6, devcloud) }
-func TestOnARealCloudWithTheLeastRights(t *testing.T) { run(t, leastRights, 6, devcloud) }
+func TestOnARealCloudWithTheRoleAdmin(t *testing.T)   { onARealCloud(t, adminRights) }
+func TestOnARealCloudWithTheLeastRights(t *testing.T) { onARealCloud(t, leastRights) }
+
+func onARealCloud(t *testing.T, r rights) {
+	t.Cleanup(func() { // the queues that the programs have left
+		for queue := range strings.Lines(rabbitmqctl(t, "list_queues", "name")) {
+			if queue = strings.TrimSpace(queue); strings.HasPrefix(queue, "behaviour-") {
+				rabbitmqctl(t, "delete_queue", queue)
+			}
+		}
+	})
+	run(t, r, 6, devcloud)
+}
 
 const devcloudBroker = "amqp://openstack:" + password + "@127.0.0.1:5673/"
 
@@ -27,13 +38,15 @@ func devcloud(t *testing.T) *cloud {
 	c := &cloud{
 		auth:   cmp.Or(os.Getenv("STAFFELN_DEVCLOUD"), "http://127.0.0.1:5000/v3"),
 		broker: devcloudBroker,
-		poll:   500 * time.Millisecond, patience: 20 * time.Second, period: 2 * time.Minute,
-		write: writeImage, sum: sumImage,
+		poll:   500 * time.Millisecond, patience: 20 * time.Second, slot: time.Minute, period: 90 * time.Second,
+		shared: true,
+		write:  writeImage, sum: sumImage,
 		// Cinder cannot snapshot what is not there. It tells nobody but whoever reads the
 		// backup's fail_reason.
 		spoil:  func(t *testing.T, volume string) { rbd(t, "rename", image(volume), "volumes/gone-"+volume) },
 		mend:   func(t *testing.T, volume string) { rbd(t, "rename", "volumes/gone-"+volume, image(volume)) },
-		reason: "volume-",
+		reason: "RBD image not found",
+		bindings: func(t *testing.T) string { return rabbitmqctl(t, "list_bindings", "source_name", "destination_name") },
 		restartBroker: func(t *testing.T, without func()) {
 			script(t, "down", "rabbitmq")
 			without()
@@ -69,6 +82,16 @@ func script(t *testing.T, name string, args ...string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("testutil/devcloud/%s: %v\n%s", name, err, out)
 	}
+}
+
+// rabbitmqctl asks the cloud's broker.
+func rabbitmqctl(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("bash", append([]string{"-c", `. ../devcloud/lib.sh; rabbitmqctl -q "$@"`, "rabbitmqctl"}, args...)...).Output()
+	if err != nil {
+		t.Errorf("rabbitmqctl %s: %v", args[0], err)
+	}
+	return string(out)
 }
 
 func state() string { return cmp.Or(os.Getenv("DEVCLOUD_DIR"), "/var/lib/devcloud") }

@@ -56,9 +56,11 @@ type act struct {
 	// Drop cuts the connection instead of passing the request on, Cut instead of
 	// delivering the answer.
 	Drop, Cut bool
-	// Status and Body, where Status is not 0, are answered instead of passing on.
+	// Status and Body, where Status is not 0, are answered: instead of passing the
+	// request on, or, with Done, after the cloud has carried it out.
 	Status int
 	Body   string
+	Done   bool
 	// Edit changes the body of the answer.
 	Edit func(body []byte) []byte
 }
@@ -112,24 +114,26 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, upstream *url.URL,
 		req.Volume, req.Incremental = b.VolumeID, b.Incremental
 		req.Run, req.Attempt = b.Metadata["__staffeln_run"], b.Metadata["__staffeln_attempt"]
 	}
+	var a act
 	f.mu.Lock()
 	f.seen = append(f.seen, req)
-	hook := f.hook
-	f.mu.Unlock()
-	var a act
-	if hook != nil {
-		a = hook(req)
+	if f.hook != nil {
+		a = f.hook(req)
 	}
+	f.mu.Unlock()
 	if a.Before != nil {
 		a.Before()
+	}
+	instead := func() {
+		w.Header().Set("Content-Type", "text/html")
+		w.WriteHeader(a.Status)
+		_, _ = io.WriteString(w, a.Body)
 	}
 	switch {
 	case a.Drop:
 		panic(http.ErrAbortHandler)
-	case a.Status != 0:
-		w.Header().Set("Content-Type", "text/html")
-		w.WriteHeader(a.Status)
-		_, _ = io.WriteString(w, a.Body)
+	case a.Status != 0 && !a.Done:
+		instead()
 		return
 	}
 	out, err := http.NewRequestWithContext(context.WithoutCancel(r.Context()), r.Method, upstream.String()+r.URL.RequestURI(), bytes.NewReader(body))
@@ -162,6 +166,10 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, upstream *url.URL,
 	if a.Cut {
 		panic(http.ErrAbortHandler)
 	}
+	if a.Status != 0 {
+		instead()
+		return
+	}
 	for name, values := range resp.Header {
 		if name != "Content-Length" && name != "Connection" {
 			w.Header()[name] = values
@@ -175,11 +183,25 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, upstream *url.URL,
 }
 
 // on has every request from now on go through hook; nil passes everything on. A
-// hook must not wait.
+// hook is asked about one request at a time, under the front's lock: it must
+// neither wait nor call the front.
 func (f *front) on(hook func(*request) act) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.hook = hook
+}
+
+// once does something with the first request that matches, and passes on the
+// others. match is under the same rules as a hook.
+func (f *front) once(match func(*request) bool, a act) {
+	done := false
+	f.on(func(r *request) act {
+		if done || !match(r) {
+			return act{}
+		}
+		done = true
+		return a
+	})
 }
 
 // requests are copies of those seen so far that match, in the order of arrival.

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
 )
 
 // program builds the program once for all scenarios and returns its path.
@@ -122,13 +124,35 @@ func only(projects ...*project) string {
 	return strings.Join(ids, ",")
 }
 
-// start starts the program and waits until it says that it is ready.
+// start starts the program and waits until it says that it is ready, and hears
+// notifications if it is to.
 func (s *scene) start(env map[string]string) *process {
 	s.t.Helper()
 	p := s.prepare(env, "run")
 	p.launch()
 	p.ready()
 	return p
+}
+
+// hears says "" if the program consumes from its queue.
+func (p *process) hears() string {
+	conn, err := amqp.Dial(p.env["STAFFELN_AMQP_URLS"])
+	if err != nil {
+		return err.Error()
+	}
+	defer conn.Close()
+	ch, err := conn.Channel()
+	if err != nil {
+		return err.Error()
+	}
+	q, err := ch.QueueDeclarePassive(p.env["STAFFELN_AMQP_QUEUE"], true, false, false, false, nil)
+	if err != nil {
+		return err.Error()
+	}
+	if q.Consumers == 0 {
+		return "it does not consume notifications"
+	}
+	return ""
 }
 
 // prepare is the program with a free address for its health; an empty value
@@ -206,6 +230,9 @@ func (p *process) ready() {
 		if resp.StatusCode != 200 {
 			return fmt.Sprintf("%d %s", resp.StatusCode, body)
 		}
+		if p.env["STAFFELN_AMQP_URLS"] != "" {
+			return p.hears()
+		}
 		return ""
 	})
 }
@@ -257,6 +284,6 @@ func (p *process) inspect() {
 // tail is the end of what the program wrote, without the lines of the debug level
 // that only say that there was nothing to do.
 func (p *process) tail() string {
-	lines := strings.Split(p.log.String(), "\n")
+	lines := slices.DeleteFunc(strings.Split(p.log.String(), "\n"), func(line string) bool { return strings.Contains(line, "event done") })
 	return strings.Join(lines[max(0, len(lines)-120):], "\n")
 }

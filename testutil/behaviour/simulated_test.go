@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,8 +27,8 @@ func TestOnTheSimulatedCloud(t *testing.T) {
 func simulated(t *testing.T) *cloud {
 	broker := services.RabbitMQ(t)
 	vhost := broker.Vhost(t)
-	publish := &publisher{url: vhost}
-	t.Cleanup(publish.close)
+	publish := newPublisher(t, vhost)
+	publish.connect()
 
 	var mu sync.Mutex
 	spoilt := map[string]bool{}
@@ -82,13 +83,16 @@ func simulated(t *testing.T) *cloud {
 	return &cloud{
 		auth: sim.AuthURL(), origins: []string{auth.Scheme + "://" + auth.Host}, broker: vhost,
 		flavor: "1", image: "00000000-0000-0000-0000-000000000001",
-		poll: 100 * time.Millisecond, patience: 5 * time.Second, period: 45 * time.Second,
+		poll: 100 * time.Millisecond, patience: 5 * time.Second, slot: 20 * time.Second, period: 40 * time.Second,
 		write: func(_ *testing.T, volume, seed string) { sim.Write(volume, sim.Content(volume)+seed) },
 		sum: func(_ *testing.T, volume string) string {
 			sum := sha256.Sum256([]byte(sim.Content(volume)))
 			return hex.EncodeToString(sum[:])
 		},
 		spoil: spoil(true), mend: spoil(false), reason: reason,
+		bindings: func(t *testing.T) string {
+			return broker.Ctl(t, "list_bindings", "--vhost", vhost[strings.LastIndex(vhost, "/")+1:], "source_name", "destination_name")
+		},
 		restartBroker: func(t *testing.T, without func()) {
 			broker.Stop(t)
 			without()
@@ -98,47 +102,74 @@ func simulated(t *testing.T) *cloud {
 }
 
 // A publisher sends notifications as oslo.messaging does: to topic exchanges that
-// it declares neither durable nor auto-deleted. What it cannot send is lost.
+// it declares neither durable nor auto-deleted. What it cannot send is lost. As
+// the services do for their own calls among one another, it connects again by
+// itself, and declares the exchanges again.
 type publisher struct {
-	url string
+	url  string
+	stop chan struct{}
 
-	mu       sync.Mutex
-	conn     *amqp.Connection
-	ch       *amqp.Channel
-	declared map[string]bool
+	mu   sync.Mutex
+	conn *amqp.Connection
+	ch   *amqp.Channel
+}
+
+func newPublisher(t *testing.T, url string) *publisher {
+	p := &publisher{url: url, stop: make(chan struct{})}
+	var again sync.WaitGroup
+	again.Go(func() {
+		for {
+			p.connect()
+			select {
+			case <-p.stop:
+				return
+			case <-time.After(500 * time.Millisecond):
+			}
+		}
+	})
+	t.Cleanup(func() {
+		close(p.stop)
+		again.Wait()
+		if p.conn != nil {
+			_ = p.conn.Close()
+		}
+	})
+	return p
+}
+
+func (p *publisher) connect() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ch != nil && !p.ch.IsClosed() {
+		return
+	}
+	if p.conn != nil {
+		_ = p.conn.Close()
+	}
+	p.ch = nil
+	var err error
+	if p.conn, err = amqp.Dial(p.url); err != nil {
+		p.conn = nil
+		return
+	}
+	ch, err := p.conn.Channel()
+	if err != nil {
+		return
+	}
+	for _, exchange := range []string{"nova", "openstack", "keystone"} {
+		if ch.ExchangeDeclare(exchange, "topic", false, false, false, false, nil) != nil {
+			return
+		}
+	}
+	p.ch = ch
 }
 
 func (p *publisher) notify(exchange, key string, body []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ch == nil || p.ch.IsClosed() {
-		if p.conn != nil {
-			_ = p.conn.Close()
-		}
-		var err error
-		if p.conn, err = amqp.Dial(p.url); err != nil {
-			p.conn = nil
-			return
-		}
-		if p.ch, err = p.conn.Channel(); err != nil {
-			return
-		}
-		p.declared = map[string]bool{}
-	}
-	if !p.declared[exchange] {
-		if p.ch.ExchangeDeclare(exchange, "topic", false, false, false, false, nil) != nil {
-			return
-		}
-		p.declared[exchange] = true
+	if p.ch == nil {
+		return
 	}
 	_ = p.ch.PublishWithContext(context.Background(), exchange, key, false, false,
 		amqp.Publishing{ContentType: "application/json", ContentEncoding: "utf-8", DeliveryMode: amqp.Persistent, Body: body})
-}
-
-func (p *publisher) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.conn != nil {
-		_ = p.conn.Close()
-	}
 }

@@ -21,9 +21,11 @@ type cloud struct {
 	flavor, image string
 	// poll is how often to look at it; patience is the program's API_TIMEOUT.
 	poll, patience time.Duration
-	// period is a backup period that is long enough for a failed first attempt and a
-	// second one.
-	period time.Duration
+	// slot is a short backup period; period one that is long enough for a failed first
+	// attempt and a second one.
+	slot, period time.Duration
+	// shared: there is more on it than this scenario's.
+	shared bool
 
 	// write changes what a volume holds, and sum is a checksum of all it holds.
 	write func(t *testing.T, volume, seed string)
@@ -32,6 +34,8 @@ type cloud struct {
 	// reason is part of what Cinder then says.
 	spoil, mend func(t *testing.T, volume string)
 	reason      string
+	// bindings are those in the broker, a line "EXCHANGE QUEUE" each.
+	bindings func(t *testing.T) string
 	// restartBroker stops the broker, does what is to be done without it, and starts
 	// it again.
 	restartBroker func(t *testing.T, without func())
@@ -59,7 +63,7 @@ type scene struct {
 	id       string // unique: part of the names of all that is made
 	admin    *session
 	front    *front
-	redis    *services.Server
+	redis    *services.RedisProcess
 	projects int
 }
 
@@ -69,7 +73,7 @@ func (s *scene) ledger() string {
 	if s.redis == nil {
 		s.redis = services.RedisServer(s.t)
 	}
-	return "redis://" + s.redis.Addr() + "/0"
+	return s.redis.URL()
 }
 
 // A scenario is one promise.

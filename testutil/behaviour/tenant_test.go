@@ -284,16 +284,8 @@ func (p *project) remove(user string) {
 		}
 		slices.Reverse(rows) // children first
 		for _, b := range rows {
-			switch b.Status {
-			case "creating", "deleting", "error_deleting", "restoring":
-				if b.Status == "creating" {
-					continue
-				}
-				fallthrough
-			default:
-				if !b.Dependents {
-					_ = p.user.call("DELETE", "volumev3", "/backups/"+b.ID, nil, nil)
-				}
+			if !b.Dependents && (b.Status == "available" || b.Status == "error") {
+				_ = p.user.call("DELETE", "volumev3", "/backups/"+b.ID, nil, nil)
 			}
 		}
 		if len(rows) > 0 {

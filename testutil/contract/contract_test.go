@@ -2,9 +2,9 @@ package contract
 
 import (
 	"encoding/json"
-	"flag"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,17 +13,16 @@ import (
 	"staffeln/testutil/simcloud"
 )
 
-var update = flag.Bool("update", false, "write down what the real cloud answers")
-
+// record is what OpenStack Zed answered, by sentence.
 const record = "testdata/zed.json"
 
 // The simulated cloud answers every step as OpenStack Zed did when it was asked,
 // down to the last member of the JSON.
 func TestSimulation(t *testing.T) {
-	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-	second := time.Second
+	var passed atomic.Int64 // seconds
+	const second = time.Second
 	cloud, err := simcloud.Start(simcloud.Options{
-		Now:         func() time.Time { return now },
+		Now:         func() time.Time { return time.Date(2026, 11, 22, 12, 0, int(passed.Load()), 0, time.UTC) },
 		BackupTime:  func(simcloud.Volume, bool) time.Duration { return 3 * second },
 		RestoreTime: func(simcloud.Backup) time.Duration { return 3 * second },
 		DeleteTime:  2 * second, SettleTime: second,
@@ -34,7 +33,7 @@ func TestSimulation(t *testing.T) {
 	defer cloud.Close()
 	cloud.Seed()
 	got := Run(t, Target{AuthURL: cloud.AuthURL(), Password: simcloud.Password, Client: http.DefaultClient,
-		Tick: func() { now = now.Add(second) }, Host: "sim"})
+		Tick: func() { passed.Add(1) }, Host: "sim"})
 
 	raw, err := os.ReadFile(record)
 	if err != nil {

@@ -4,11 +4,14 @@ package contract
 
 import (
 	"encoding/json"
+	"flag"
 	"net/http"
 	"os"
 	"testing"
 	"time"
 )
+
+var update = flag.Bool("update", false, "write down what the real cloud answers")
 
 // The steps hold on a real OpenStack. STAFFELN_DEVCLOUD is its Keystone's
 // address, http://127.0.0.1:5000/v3 for the devcloud.

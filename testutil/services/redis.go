@@ -116,6 +116,31 @@ func RedisServer(tb testing.TB) *RedisProcess {
 	return p
 }
 
+// RedisSentinel starts a Redis and a Sentinel that watches it, for this test
+// alone, and says under which address and name the Sentinel knows it.
+func RedisSentinel(tb testing.TB) (sentinel, master string) {
+	tb.Helper()
+	redis := RedisServer(tb)
+	ports, err := freeRedisPorts(1)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	// A Sentinel wants a file, which it also writes to.
+	const name = "mymaster"
+	host, port, _ := net.SplitHostPort(redis.addr)
+	file := filepath.Join(tb.TempDir(), "sentinel.conf")
+	conf := fmt.Sprintf("bind 127.0.0.1\nport %d\nsentinel monitor %s %s %s 1\n", ports[0], name, host, port)
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	p := &RedisProcess{tb: tb, addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0])), args: []string{file, "--sentinel"}}
+	if err := p.start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(p.kill)
+	return p.addr, name
+}
+
 // A RedisProcess is a real redis-server on a free port of the loopback address.
 type RedisProcess struct {
 	tb   testing.TB

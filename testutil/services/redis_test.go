@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
+
 	"staffeln/testutil/services"
 )
 
@@ -86,5 +88,14 @@ func TestTheClusterIsARealOneOfThree(t *testing.T) {
 				t.Error("it allows what a cluster does not: keys of two slots at once")
 			}
 		})
+	}
+}
+
+func TestASentinelKnowsItsMaster(t *testing.T) {
+	addr, name := services.RedisSentinel(t)
+	rdb := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: name, SentinelAddrs: []string{addr}})
+	defer rdb.Close()
+	if err := rdb.Set(context.Background(), "key", "value", 0).Err(); err != nil {
+		t.Error(err)
 	}
 }

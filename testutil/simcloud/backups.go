@@ -2,6 +2,7 @@ package simcloud
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,7 +96,7 @@ func (s *state) listBackups(q *request, _ time.Time) answer {
 	case !all && q.token.project != nil:
 		rows = &q.token.project.backups
 	case all && filters["project_id"] != "":
-		if p := s.projects[filters["project_id"]]; p != nil {
+		if p := s.tenants[filters["project_id"]]; p != nil {
 			rows = &p.backups
 		}
 	case all:
@@ -233,7 +234,8 @@ func (s *state) makeBackup(q *request, now time.Time) answer {
 		}
 		b.parent = newest
 	}
-	b.id, b.size, b.content, b.volumeMetadata = s.uuid(), v.size, v.content, v.metadata
+	b.id, b.size, b.content = s.uuid(), v.size, v.content
+	b.saved = savedVolume{v.name, v.description, v.metadata}
 	v.previous, v.status, v.updated = v.status, "backing-up", now
 	s.addBackup(b)
 	s.schedule(b, v, now, q.who())
@@ -536,10 +538,12 @@ func (s *state) runRestore(host *service, b *backup, v *volume, now time.Time, w
 		b.status, b.updated, b.restoring = "available", at, nil
 		v.status, v.updated, v.content = "available", at, b.content
 		// The volume gets the metadata of the one backed up, as it was saved with the
-		// backup, and says where it comes from.
+		// backup, and says where it comes from. It gets its name only if it has none of
+		// its own.
 		v.metadata = clone(v.metadata)
-		for k, x := range b.volumeMetadata {
-			v.metadata[k] = x
+		maps.Copy(v.metadata, b.saved.metadata)
+		if b.saved.name != "" && (v.name == "" || strings.HasPrefix(v.name, "restore_backup_")) {
+			v.name, v.description = b.saved.name, b.saved.description
 		}
 		v.metadata["src_backup_id"] = b.id
 		s.notifyBackup("restore.end", b, at, w)

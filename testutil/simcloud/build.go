@@ -62,7 +62,7 @@ func (c *Cloud) bootstrap() {
 
 func (s *state) project(name, domain string) *project {
 	p := &project{id: s.hex(), name: name, domain: s.domains[domain], enabled: true}
-	s.projects[p.id] = p
+	s.projects[p.id], s.tenants[p.id] = p, p
 	s.projectOrder = append(s.projectOrder, p)
 	return p
 }

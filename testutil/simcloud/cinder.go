@@ -122,6 +122,9 @@ type volumeAdminJSON struct {
 	MigStat   *string `json:"os-vol-mig-status-attr:migstat"`
 	NameID    *string `json:"os-vol-mig-status-attr:name_id"`
 	Host      *string `json:"os-vol-host-attr:host"`
+
+	Cluster  *json.RawMessage `json:"cluster_name,omitempty"`
+	Provider *json.RawMessage `json:"provider_id,omitempty"`
 }
 
 type attachmentJSON struct {
@@ -174,8 +177,7 @@ func (s *state) volumeView(q *request, v *volume, fresh bool) *volumeJSON {
 		out.GroupID = &jsonNull
 	}
 	if q.version >= 48 {
-		shared := false
-		out.SharedTargets = &shared
+		out.SharedTargets = &fresh // unknown, and then taken for true, until it is made
 		out.ServiceUUID = &jsonNull
 	}
 	if q.version >= 63 {
@@ -187,6 +189,12 @@ func (s *state) volumeView(q *request, v *volume, fresh bool) *volumeJSON {
 	out.Tenant = v.project.id
 	if admin {
 		out.volumeAdminJSON = &volumeAdminJSON{}
+		if q.version >= 21 {
+			out.Provider = &jsonNull
+		}
+		if q.version >= 61 {
+			out.Cluster = &jsonNull
+		}
 		if v.scheduled {
 			out.Host = orNull(s.o.host() + "@ceph#ceph")
 		}
@@ -285,7 +293,7 @@ func (s *state) listVolumes(q *request, _ time.Time) answer {
 	case !all && q.token.project != nil:
 		rows = &q.token.project.volumes
 	case all && filters["project_id"] != "":
-		if p := s.projects[filters["project_id"]]; p != nil {
+		if p := s.tenants[filters["project_id"]]; p != nil {
 			rows = &p.volumes
 		}
 	case all:
@@ -514,7 +522,9 @@ func (s *state) updateVolume(q *request, now time.Time) answer {
 	}
 	v.updated = now
 	s.notifyVolume("update.end", v, now, q.who())
-	return ok(map[string]any{"volume": s.volumeView(q, v, false)})
+	view := s.volumeView(q, v, false)
+	view.Tenant, view.volumeAdminJSON = "", nil // this answer alone is not extended
+	return ok(map[string]any{"volume": view})
 }
 
 const undeletable = "Invalid volume: Volume status must be available or error or error_restoring or error_extending or error_managing and must not be migrating, attached, belong to a group, have snapshots, awaiting a transfer, or be disassociated from snapshots after volume transfer."
@@ -752,7 +762,7 @@ func (s *state) showQuota(q *request, _ time.Time) answer {
 	if !q.token.admin() && (q.token.project == nil || q.token.project.id != q.args[0]) {
 		return fail(403, "Policy doesn't allow volume_extension:quotas:show to be performed.")
 	}
-	p := s.projects[q.args[0]]
+	p := s.tenants[q.args[0]]
 	l := *s.o.Quota
 	if p != nil {
 		l = p.limits(&s.o)
@@ -780,7 +790,7 @@ func (s *state) updateQuota(q *request, _ time.Time) answer {
 	if !q.token.admin() {
 		return fail(403, "Policy doesn't allow volume_extension:quotas:update to be performed.")
 	}
-	p := s.projects[q.args[0]]
+	p := s.tenants[q.args[0]]
 	if p == nil {
 		p = &project{} // Cinder would keep a quota for a project that is not there
 	}
@@ -811,7 +821,7 @@ func (s *state) resetQuota(q *request, _ time.Time) answer {
 	if !q.token.admin() {
 		return fail(403, "Policy doesn't allow volume_extension:quotas:delete to be performed.")
 	}
-	if p := s.projects[q.args[0]]; p != nil {
+	if p := s.tenants[q.args[0]]; p != nil {
 		p.quota = nil
 	}
 	return done(200)

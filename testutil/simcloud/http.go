@@ -29,7 +29,7 @@ type request struct {
 	service string   // identity, compute, volume; "" for none
 	path    []string // below the version and, for Cinder, the project
 	root    bool     // the service's own address, or its version's
-	project string   // in Cinder's URL, "" where there is none
+	project string   // in the URL, "" where there is none
 	raw     string   // path and query as asked, for links
 	query   url.Values
 	header  http.Header
@@ -176,6 +176,7 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.injectMu.RUnlock()
 	var f Fault
 	if inject != nil {
+		r.Body = io.NopCloser(bytes.NewReader(q.body))
 		if p := inject(r, q.op); p != nil {
 			f = *p
 		}
@@ -318,7 +319,7 @@ func parse(r *http.Request) (*request, error) {
 		return q, nil
 	}
 	q.find(q.path)
-	if q.route == nil && q.service == "volume" && len(q.path) > 0 { // a project stands before
+	if q.route == nil && q.service != "identity" && len(q.path) > 0 { // a project stands before
 		q.project = q.path[0]
 		q.find(q.path[1:])
 	}
@@ -406,6 +407,12 @@ func (s *state) dispatch(q *request, now time.Time) answer {
 			return s.needsToken()
 		}
 	}
+	if q.root && q.service == "volume" {
+		at := *q
+		at.path = nil
+		a, _ := s.versions(&at)
+		return answer{status: 200, body: a.body}
+	}
 	if q.route == nil {
 		if q.service == "identity" {
 			return answer{status: 404, raw: []byte("<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n"),
@@ -417,6 +424,13 @@ func (s *state) dispatch(q *request, now time.Time) answer {
 		return a
 	}
 	if q.project != "" && (q.token.project == nil || q.token.project.id != q.project) {
+		if q.service == "compute" {
+			own := "None"
+			if q.token.project != nil {
+				own = q.token.project.id
+			}
+			return fail(400, "Malformed request URL: URL's project_id '%s' doesn't match Context's project_id '%s'", q.project, own)
+		}
 		return fail(400, "Malformed request url")
 	}
 	return q.route.do(s, q, now)

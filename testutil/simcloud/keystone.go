@@ -630,7 +630,11 @@ func (s *state) listRoles(q *request, _ time.Time) answer {
 }
 
 func (s *state) domainBody(d *domain) any {
-	return map[string]any{"id": d.id, "name": d.name, "description": "", "enabled": true, "tags": []string{},
+	about := ""
+	if d.id == DefaultDomain {
+		about = "The default domain"
+	}
+	return map[string]any{"id": d.id, "name": d.name, "description": about, "enabled": true, "tags": []string{},
 		"options": map[string]any{}, "links": map[string]string{"self": s.o.Base + identityPath + "/domains/" + d.id}}
 }
 

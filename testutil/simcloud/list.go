@@ -10,7 +10,6 @@ import (
 type listing[T keyed] struct {
 	q     *request
 	limit int
-	max   int // the most a page may hold
 	name  string
 	path  string // for the address of the next page
 	keep  func(T) bool

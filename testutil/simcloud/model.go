@@ -105,8 +105,15 @@ type backup struct {
 	host                    string // of the cinder-backup that has it
 	serviceName             bool   // whether a driver has touched it
 	restoring               *volume
-	job                     int               // what is under way is void once this has changed
-	volumeMetadata          map[string]string // the volume's, saved with the backup
+	job                     int // what is under way is void once this has changed
+	saved                   savedVolume
+}
+
+// savedVolume is what a backup keeps of its volume besides the data. Source:
+// cinder/backup/driver.py, BackupMetadataAPI.
+type savedVolume struct {
+	name, description string
+	metadata          map[string]string
 }
 
 type service struct {
@@ -159,7 +166,7 @@ func (o *order[T]) remove(row T) {
 func (s *state) init(o Options) {
 	*s = state{
 		o: o, rng: rand.New(rand.NewPCG(o.Seed, 0x5eed)), format: o.Notifications,
-		domains: map[string]*domain{}, projects: map[string]*project{}, users: map[string]*user{},
+		domains: map[string]*domain{}, projects: map[string]*project{}, tenants: map[string]*project{}, users: map[string]*user{},
 		roles: map[string]string{}, tokens: map[string]*token{},
 		servers: map[string]*server{}, volumes: map[string]*volume{}, backups: map[string]*backup{},
 		byVolume: map[string]*order[*backup]{}, transfers: map[string]*transfer{},

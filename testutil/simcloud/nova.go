@@ -77,92 +77,186 @@ func (v *server) attachment(volume string) *attachment {
 // novaAt is how Nova tells times of its own.
 func novaAt(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
 
-func (s *state) serverLinks(id string) []link {
-	return []link{{"self", s.o.Base + computePath + "/servers/" + id}, {"bookmark", s.o.Base + "/compute/servers/" + id}}
+// novaBase is Nova's address in links. The token's project is part of it wherever
+// it occurs in the URL, be it as a filter. Source: nova/api/openstack/common.py,
+// _get_project_id.
+func (s *state) novaBase(q *request) string {
+	if p := q.token.project; p != nil && strings.Contains(q.raw, p.id) {
+		return s.o.Base + computePath + "/" + p.id
+	}
+	return s.o.Base + computePath
 }
 
-// serverView is a server as the API tells it. Source: nova/api/openstack/compute/
-// views/servers.py.
+func (s *state) serverLinks(q *request, id string) []link {
+	base := s.novaBase(q)
+	return []link{{"self", base + "/servers/" + id}, {"bookmark", strings.Replace(base, computePath, "/compute", 1) + "/servers/" + id}}
+}
+
+// serverJSON is a server as the API tells it. Source: nova/api/openstack/compute/
+// views/servers.py. What is there only in some cases is a pointer, or kept apart.
+type serverJSON struct {
+	ID         string            `json:"id"`
+	Name       string            `json:"name"`
+	Status     string            `json:"status"`
+	Tenant     string            `json:"tenant_id"`
+	User       string            `json:"user_id"`
+	Metadata   map[string]string `json:"metadata"`
+	HostID     string            `json:"hostId"`
+	Image      any               `json:"image"`
+	Flavor     any               `json:"flavor"`
+	Created    string            `json:"created"`
+	Updated    string            `json:"updated"`
+	Addresses  struct{}          `json:"addresses"`
+	IPv4       string            `json:"accessIPv4"`
+	IPv6       string            `json:"accessIPv6"`
+	Links      []link            `json:"links"`
+	DiskConfig string            `json:"OS-DCF:diskConfig"`
+	Progress   *int              `json:"progress,omitempty"`
+	Fault      *faultJSON        `json:"fault,omitempty"`
+	Zone       string            `json:"OS-EXT-AZ:availability_zone"`
+	Drive      string            `json:"config_drive"`
+	Key        *string           `json:"key_name"`
+	Launched   *string           `json:"OS-SRV-USG:launched_at"`
+	Terminated *string           `json:"OS-SRV-USG:terminated_at"`
+	Task       *string           `json:"OS-EXT-STS:task_state"`
+	State      string            `json:"OS-EXT-STS:vm_state"`
+	Power      int               `json:"OS-EXT-STS:power_state"`
+	Volumes    []volumeRef       `json:"os-extended-volumes:volumes_attached"`
+
+	Locked   *bool            `json:"locked,omitempty"`                     // from 2.9
+	Reason   *json.RawMessage `json:"locked_reason,omitempty"`              // 2.73
+	About    *json.RawMessage `json:"description,omitempty"`                // 2.19
+	Tags     *[]string        `json:"tags,omitempty"`                       // 2.26
+	Trusted  *json.RawMessage `json:"trusted_image_certificates,omitempty"` // 2.63
+	Groups   *[]string        `json:"server_groups,omitempty"`              // 2.71, of one server
+	Hostname string           `json:"OS-EXT-SRV-ATTR:hostname,omitempty"`   // 2.90, for admins 2.3
+
+	*serverAdminJSON
+	*serverAdmin3JSON
+	HostStatus *string `json:"host_status,omitempty"` // for admins, from 2.16
+}
+
+// serverAdminJSON and serverAdmin3JSON, from 2.3, are for admins.
+type serverAdminJSON struct {
+	Host       string `json:"OS-EXT-SRV-ATTR:host"`
+	Hypervisor string `json:"OS-EXT-SRV-ATTR:hypervisor_hostname"`
+	Instance   string `json:"OS-EXT-SRV-ATTR:instance_name"`
+}
+
+type serverAdmin3JSON struct {
+	Reservation string  `json:"OS-EXT-SRV-ATTR:reservation_id"`
+	LaunchIndex int     `json:"OS-EXT-SRV-ATTR:launch_index"`
+	Kernel      string  `json:"OS-EXT-SRV-ATTR:kernel_id"`
+	Ramdisk     string  `json:"OS-EXT-SRV-ATTR:ramdisk_id"`
+	Root        string  `json:"OS-EXT-SRV-ATTR:root_device_name"`
+	UserData    *string `json:"OS-EXT-SRV-ATTR:user_data"`
+}
+
+type faultJSON struct {
+	Code    int    `json:"code"`
+	Created string `json:"created"`
+	Message string `json:"message"`
+}
+
+type volumeRef struct {
+	ID          string `json:"id"`
+	DeleteOnEnd *bool  `json:"delete_on_termination,omitempty"` // from 2.3
+}
+
+type linked struct {
+	ID    string `json:"id"`
+	Links []link `json:"links"`
+}
+
+// flavorJSON is the flavor inside a server, from 2.47.
+type flavorJSON struct {
+	VCPUs     int      `json:"vcpus"`
+	RAM       int      `json:"ram"`
+	Disk      int      `json:"disk"`
+	Ephemeral int      `json:"ephemeral"`
+	Swap      int      `json:"swap"`
+	Name      string   `json:"original_name"`
+	Extra     struct{} `json:"extra_specs"`
+}
+
+func rawOrNull(s string) *json.RawMessage {
+	if s == "" {
+		return &jsonNull
+	}
+	v := json.RawMessage(encode(s))
+	return &v
+}
+
 func (s *state) serverView(q *request, v *server, show bool) any {
 	admin := q.token.admin()
-	image := any("")
+	bookmarks := strings.Replace(s.novaBase(q), computePath, "/compute", 1)
+	out := &serverJSON{ID: v.id, Name: v.name, Status: v.status, Tenant: v.project.id, User: v.user, Metadata: v.metadata,
+		HostID: "8800239c8457ee629aefd50c1503366561a91196b2bca5b16a7070ac", Image: "",
+		Created: novaAt(v.created), Updated: novaAt(v.updated), Links: s.serverLinks(q, v.id), DiskConfig: "MANUAL", Zone: "nova",
+		Launched: cinderAt(v.launched), Terminated: cinderAt(v.terminated), Task: orNull(v.task), State: v.vmState(), Power: v.power(),
+		Volumes: make([]volumeRef, 0, len(v.attached))}
 	if v.image != "" {
-		image = map[string]any{"id": v.image, "links": []link{{"bookmark", s.o.Base + "/compute/images/" + v.image}}}
+		out.Image = linked{v.image, []link{{"bookmark", bookmarks + "/images/" + v.image}}}
 	}
-	zone, hostID := "nova", "8800239c8457ee629aefd50c1503366561a91196b2bca5b16a7070ac"
 	if v.status == "BUILD" || v.launched.IsZero() {
-		zone, hostID = "", ""
+		out.Zone, out.HostID = "", ""
 	}
-	if v.status == "SHELVED_OFFLOADED" {
-		zone = ""
+	switch v.status {
+	case "ACTIVE", "BUILD", "REBUILD", "RESIZE", "VERIFY_RESIZE", "MIGRATING", "PASSWORD":
+		out.Progress = new(int)
+	case "SHELVED_OFFLOADED":
+		out.Zone = ""
+	case "ERROR":
+		out.Fault = &faultJSON{500, novaAt(v.updated), "No valid host was found. "}
 	}
-	out := map[string]any{
-		"id": v.id, "name": v.name, "status": v.status, "tenant_id": v.project.id, "user_id": v.user, "metadata": v.metadata,
-		"hostId": hostID, "image": image, "created": novaAt(v.created), "updated": novaAt(v.updated),
-		"addresses": map[string]any{}, "accessIPv4": "", "accessIPv6": "", "links": s.serverLinks(v.id),
-		"OS-DCF:diskConfig": "MANUAL", "OS-EXT-AZ:availability_zone": zone, "config_drive": "", "key_name": nil,
-		"OS-SRV-USG:launched_at": cinderAt(v.launched), "OS-SRV-USG:terminated_at": cinderAt(v.terminated),
-		"OS-EXT-STS:task_state": null(v.task), "OS-EXT-STS:vm_state": v.vmState(), "OS-EXT-STS:power_state": v.power(),
+	out.Flavor = flavorJSON{VCPUs: 1, RAM: 64, Disk: 1, Name: flavorName}
+	if q.version < 47 {
+		out.Flavor = linked{v.flavor, []link{{"bookmark", bookmarks + "/flavors/" + v.flavor}}}
 	}
-	if slices.Contains([]string{"ACTIVE", "BUILD", "REBUILD", "RESIZE", "VERIFY_RESIZE", "MIGRATING", "PASSWORD"}, v.status) {
-		out["progress"] = 0
-	}
-	if v.status == "ERROR" {
-		out["fault"] = map[string]any{"code": 500, "created": novaAt(v.updated), "message": "No valid host was found. "}
-	}
-	if q.version >= 47 {
-		out["flavor"] = map[string]any{"vcpus": 1, "ram": 64, "disk": 1, "ephemeral": 0, "swap": 0, "original_name": flavorName,
-			"extra_specs": map[string]string{}}
-	} else {
-		out["flavor"] = map[string]any{"id": v.flavor, "links": []link{{"bookmark", s.o.Base + "/compute/flavors/" + v.flavor}}}
-	}
-	attached := []any{}
 	for _, a := range v.attached {
-		one := map[string]any{"id": a.volume.id}
+		ref := volumeRef{ID: a.volume.id}
 		if q.version >= 3 {
-			one["delete_on_termination"] = a.deleteOnEnd
+			ends := a.deleteOnEnd
+			ref.DeleteOnEnd = &ends
 		}
-		attached = append(attached, one)
+		out.Volumes = append(out.Volumes, ref)
 	}
-	out["os-extended-volumes:volumes_attached"] = attached
 	if q.version >= 9 {
-		out["locked"] = v.lockedBy != ""
-	}
-	if q.version >= 73 {
-		out["locked_reason"] = null(v.lockedReason)
+		locked := v.lockedBy != ""
+		out.Locked = &locked
 	}
 	if q.version >= 19 {
-		out["description"] = nil
+		out.About = &jsonNull
 	}
 	if q.version >= 26 {
-		out["tags"] = tagsOf(v)
+		tags := tagsOf(v)
+		out.Tags = &tags
 	}
 	if q.version >= 63 {
-		out["trusted_image_certificates"] = nil
+		out.Trusted = &jsonNull
 	}
 	if q.version >= 71 && show {
-		out["server_groups"] = []string{}
+		out.Groups = &[]string{}
+	}
+	if q.version >= 73 {
+		out.Reason = rawOrNull(v.lockedReason)
 	}
 	if q.version >= 90 || admin && q.version >= 3 {
-		out["OS-EXT-SRV-ATTR:hostname"] = v.hostname
+		out.Hostname = v.hostname
 	}
-	if admin {
-		out["OS-EXT-SRV-ATTR:host"] = s.o.host()
-		out["OS-EXT-SRV-ATTR:hypervisor_hostname"] = s.o.host()
-		out["OS-EXT-SRV-ATTR:instance_name"] = fmt.Sprintf("instance-%08x", v.seq)
-		if q.version >= 3 {
-			out["OS-EXT-SRV-ATTR:reservation_id"] = v.reservation
-			out["OS-EXT-SRV-ATTR:launch_index"] = 0
-			out["OS-EXT-SRV-ATTR:kernel_id"], out["OS-EXT-SRV-ATTR:ramdisk_id"] = "", ""
-			out["OS-EXT-SRV-ATTR:root_device_name"] = "/dev/sda"
-			out["OS-EXT-SRV-ATTR:user_data"] = nil
+	if !admin {
+		return out
+	}
+	out.serverAdminJSON = &serverAdminJSON{s.o.host(), s.o.host(), fmt.Sprintf("instance-%08x", v.seq)}
+	if q.version >= 3 {
+		out.serverAdmin3JSON = &serverAdmin3JSON{Reservation: v.reservation, Root: "/dev/sda"}
+	}
+	if q.version >= 16 {
+		up := "UP"
+		if v.status == "DELETED" {
+			up = ""
 		}
-		if q.version >= 16 {
-			out["host_status"] = "UP"
-			if v.status == "DELETED" {
-				out["host_status"] = ""
-			}
-		}
+		out.HostStatus = &up
 	}
 	return out
 }
@@ -253,7 +347,7 @@ func (s *state) listServers(q *request, now time.Time) answer {
 	}
 	if all && wantProject != "" {
 		rows = &order[*server]{}
-		if p := s.projects[wantProject]; p != nil {
+		if p := s.tenants[wantProject]; p != nil {
 			rows = &p.servers
 		}
 	}
@@ -302,7 +396,7 @@ func (s *state) listServers(q *request, now time.Time) answer {
 	every := func(list []string, ok func(string) bool) bool {
 		return !slices.ContainsFunc(list, func(t string) bool { return !ok(t) })
 	}
-	l := listing[*server]{q: q, limit: limit, name: "servers", path: s.o.Base + computePath + "/" + q.route.pattern,
+	l := listing[*server]{q: q, limit: limit, name: "servers", path: s.novaBase(q) + "/" + q.route.pattern,
 		id: func(v *server) string { return v.id },
 		keep: func(v *server) bool {
 			switch {
@@ -328,13 +422,13 @@ func (s *state) listServers(q *request, now time.Time) answer {
 			case q.token.project == nil && !all && detail:
 				// A token without a project sees of every server that it is there: Nova
 				// treats all of them as if their cell were down.
-				return map[string]any{"id": v.id, "status": "UNKNOWN", "tenant_id": v.project.id, "created": novaAt(v.created), "links": s.serverLinks(v.id)}
+				return map[string]any{"id": v.id, "status": "UNKNOWN", "tenant_id": v.project.id, "created": novaAt(v.created), "links": s.serverLinks(q, v.id)}
 			case q.token.project == nil && !all:
-				return map[string]any{"id": v.id, "status": "UNKNOWN", "links": s.serverLinks(v.id)}
+				return map[string]any{"id": v.id, "status": "UNKNOWN", "links": s.serverLinks(q, v.id)}
 			case detail:
 				return s.serverView(q, v, false)
 			}
-			return map[string]any{"id": v.id, "name": v.name, "links": s.serverLinks(v.id)}
+			return map[string]any{"id": v.id, "name": v.name, "links": s.serverLinks(q, v.id)}
 		}}
 	ascending := q.query.Get("sort_dir") == "asc"
 	return answer{status: 200, page: l.page(rows, marker, ascending)}
@@ -469,7 +563,7 @@ func (s *state) makeServer(q *request, now time.Time) answer {
 		s.versioned("create.end", "InstanceCreatePayload", "1.12", v, createExtra(v), at, w)
 	})
 	return answer{status: 202, header: map[string]string{"Location": s.o.Base + computePath + "/servers/" + v.id},
-		body: map[string]any{"server": map[string]any{"id": v.id, "links": s.serverLinks(v.id), "OS-DCF:diskConfig": "MANUAL",
+		body: map[string]any{"server": map[string]any{"id": v.id, "links": s.serverLinks(q, v.id), "OS-DCF:diskConfig": "MANUAL",
 			"security_groups": []any{map[string]string{"name": "default"}}, "adminPass": fmt.Sprintf("%012x", s.rng.Uint64()&0xffffffffffff)}}}
 }
 
@@ -646,6 +740,17 @@ func (s *state) serverAction(q *request, now time.Time) answer {
 func (s *state) become(v *server, status string, at time.Time, w who) {
 	before := *v
 	v.status, v.task, v.updated = status, "", at
+	// A server without a host keeps its volumes only reserved: they cannot be backed
+	// up until it is unshelved. Source: nova/compute/manager.py,
+	// _terminate_volume_connections.
+	for _, a := range v.attached {
+		switch {
+		case status == "SHELVED_OFFLOADED" && a.volume.status == "in-use":
+			a.done, a.volume.status, a.volume.updated = false, "reserved", at
+		case before.status == "SHELVED_OFFLOADED" && a.volume.status == "reserved":
+			a.finish(at)
+		}
+	}
 	s.notifyServerUpdate(v, &before, at, w)
 }
 

@@ -272,7 +272,8 @@ type state struct {
 	dueSeq int
 
 	domains      map[string]*domain
-	projects     map[string]*project
+	projects     map[string]*project // those Keystone has
+	tenants      map[string]*project // those there ever were: Nova and Cinder forget none
 	users        map[string]*user
 	roles        map[string]string // name to id
 	tokens       map[string]*token

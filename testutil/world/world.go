@@ -118,6 +118,7 @@ func (w *World) move(ctx context.Context) error {
 	o.Rights = openstack.Rights(w.settings.Rights)
 	o.IncludeProjects, o.ExcludeProjects = w.settings.IncludeProjects, w.settings.ExcludeProjects
 	o.IncludeDomains, o.ExcludeDomains = w.settings.IncludeDomains, w.settings.ExcludeDomains
+	o.Now = w.Now
 	o.Transport = transport{&w.mortal, http.DefaultTransport.(*http.Transport).Clone()}
 	cloud, err := openstack.Connect(ctx, o)
 	if err != nil {

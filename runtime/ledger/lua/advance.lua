@@ -7,7 +7,7 @@ local volume, look, run, json = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), ARGV[4]
 local old = readRun(runs, volume)
 if not sameRun(old, run) then return 0 end
 run.nonce = old.nonce
-if old.backup ~= '-' and old.backup ~= run.backup then redis.call('HDEL', tracked, old.backup) end
+if old.backup ~= run.backup then untrack(tracked, old.backup, 'open ' .. volume) end
 writeRun(runs, volume, run, json)
 redis.call('ZADD', open, look, volume)
 if run.backup ~= '-' then

@@ -27,12 +27,12 @@ local protected, unprotected, has = {}, {}, {}
 for i = 6, #ARGV, 4 do
   local id, facts, known, rank = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   has[id] = true
-  local look = false
+  local look, new = false, false
   local v = readVolume(volumes, id)
   -- A volume that was transferred to this project starts over in it.
   if not v or v.project ~= project then
-    v = {project = project, ticket = ticket, servers = server, facts = facts, state = NOTHING}
-    look = true
+    v = {project = project, ticket = ticket, again = '0', servers = server, facts = facts, state = NOTHING}
+    new = true
     table.insert(protected, id)
   else
     local joined = not string.find(',' .. v.servers .. ',', ',' .. server .. ',', 1, true)
@@ -49,9 +49,11 @@ for i = 6, #ARGV, 4 do
       rank = nil
     end
   end
-  if look then
-    v.again = now
-    if redis.call('HEXISTS', runs, id) == 0 then redis.call('ZADD', due, 'LT', now, id) end
+  if look or new then
+    local open = redis.call('HEXISTS', runs, id) == 1
+    if not open then redis.call('ZADD', due, 'LT', now, id) end
+    -- Nobody has read a volume that was not there.
+    if open or not new then v.again = now end
   end
   writeVolume(volumes, id, v)
   if rank == '' then

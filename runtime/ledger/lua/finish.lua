@@ -13,7 +13,7 @@ if not sameRun(run, c) then return 0 end
 redis.call('HDEL', runs, c.volume)
 redis.call('ZREM', open, c.volume)
 hold(k.projects, c.project, -1)
-if run.backup ~= '-' then redis.call('HDEL', k.tracked, run.backup) end
+untrack(k.tracked, run.backup, 'open ' .. c.volume)
 
 settle(k, c)
 local v = readVolume(volumes, c.volume, c.project)

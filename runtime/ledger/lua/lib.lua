@@ -95,19 +95,33 @@ local function putRecord(records, backups, holding, projects, r)
   hold(projects, r.project, 0)
 end
 
+-- tracked: BACKUP -> where its run is, 'open VOLUME' or 'watched RUN#ATTEMPT'.
+-- Whoever tracked it last has it.
+local function untrack(tracked, backup, where)
+  if redis.call('HGET', tracked, backup) == where then redis.call('HDEL', tracked, backup) end
+end
+
 -- watching: RUN#ATTEMPT -> RUN
 local function watch(watching, watched, tracked, projects, w)
-  if redis.call('HSET', watching, w.name, w.json) == 1 then hold(projects, w.project, 1) end
+  local old = redis.call('HGET', watching, w.name)
+  if not old then
+    hold(projects, w.project, 1)
+  else
+    untrack(tracked, cjson.decode(old).b or '-', 'watched ' .. w.name)
+  end
+  redis.call('HSET', watching, w.name, w.json)
   redis.call('ZADD', watched, w.at, w.name)
   if w.backup ~= '-' then redis.call('HSET', tracked, w.backup, 'watched ' .. w.name) end
 end
 
+-- The run's own row says which backup was tracked for it; the asker may know of
+-- none, or of another.
 local function unwatch(watching, watched, tracked, projects, w)
-  if redis.call('HDEL', watching, w.name) == 0 then return false end
+  local old = redis.call('HGET', watching, w.name)
+  if not old then return false end
+  redis.call('HDEL', watching, w.name)
   redis.call('ZREM', watched, w.name)
   hold(projects, w.project, -1)
-  if redis.call('HGET', tracked, w.backup) == 'watched ' .. w.name then
-    redis.call('HDEL', tracked, w.backup)
-  end
+  untrack(tracked, cjson.decode(old).b or '-', 'watched ' .. w.name)
   return true
 end
