@@ -6,8 +6,6 @@ package home
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -116,9 +114,9 @@ func OpenLedger(ctx context.Context, s Settings, log *slog.Logger) (*Home, error
 		}
 		h.embedded, h.Redis = e, e.Client()
 	} else {
-		secure, err := trust(s.RedisCA, s.RedisInsecure)
+		secure, err := s.RedisTLS()
 		if err != nil {
-			return nil, fmt.Errorf("STAFFELN_REDIS_CA: %w", err)
+			return nil, err
 		}
 		if h.Redis, err = ledger.Open(s.RedisURL.Reveal(), secure); err != nil {
 			return nil, fmt.Errorf("STAFFELN_REDIS_URL: %w", err)
@@ -187,31 +185,6 @@ func patiently(ctx context.Context, log *slog.Logger, what string, try func() (a
 		case <-time.After(wait):
 		}
 	}
-}
-
-func trust(file string, unchecked bool) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: unchecked}
-	if file == "" {
-		return c, nil
-	}
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	c.RootCAs = x509.NewCertPool()
-	if !c.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM form", file)
-	}
-	return c, nil
-}
-
-// BrokerTLS is how the brokers' certificates are checked.
-func (s Settings) BrokerTLS() (*tls.Config, error) {
-	c, err := trust(s.AMQPCA, s.AMQPInsecure)
-	if err != nil {
-		return nil, fmt.Errorf("STAFFELN_AMQP_CA: %w", err)
-	}
-	return c, nil
 }
 
 // Close lets go of Redis.

@@ -96,7 +96,7 @@ func serve(ctx context.Context, h *home.Home, connector bool, log *slog.Logger) 
 	}
 
 	if len(s.AMQPURLs) > 0 {
-		secure, err := s.BrokerTLS()
+		secure, err := s.AMQPTLS()
 		if err != nil {
 			return err
 		}

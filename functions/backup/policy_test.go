@@ -328,4 +328,3 @@ func TestStrictestIsAsStrictAsEach(t *testing.T) {
 		}
 	})
 }
-

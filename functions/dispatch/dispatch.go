@@ -206,6 +206,7 @@ func (f *Function) makeRoom(ctx context.Context, due []backup.Protected, waiting
 	}
 	for _, c := range waiting {
 		s := c.State
+		s.Waiting, s.Waits, s.Why = c.turn.Slot, max(s.Waits, 1), "there was no room for it"
 		s.Due = now.Add(15 * time.Second)
 		if _, err := f.Ledger.Postpone(ctx, c.Project, c.Volume, s); err != nil {
 			f.Log.ErrorContext(ctx, "put off", "volume", c.Volume, "err", err)

@@ -132,13 +132,13 @@ func (f *Function) look(ctx context.Context, project, id string, enrolled bool, 
 		return answer(err)
 	}
 	wish := backup.ReadWish(server.Metadata, server.Tags, f.Settings.Keys, f.Settings.Classes)
-	if wish.In {
+	if wish.In || len(wish.Problems) > 0 {
 		_, included, err := f.Cloud.Project(ctx, project)
 		if err != nil {
 			return answer(err)
 		}
 		if !included {
-			wish.In, wish.Why = false, "its project is excluded"
+			wish.In, wish.Problems, wish.Why = false, nil, "its project is excluded"
 		}
 	}
 	if !wish.In {

@@ -50,15 +50,14 @@ func (a *acks) finish(tag uint64) error {
 	return a.flush(len(a.owed) >= a.most)
 }
 
-// settle acknowledges what is done; singly tells to do so even where each takes
-// a frame of its own.
-func (a *acks) settle(singly bool) error {
+// settle acknowledges all that is done, even where each takes a frame of its own.
+func (a *acks) settle() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.owed) == 0 {
 		return nil
 	}
-	return a.flush(singly)
+	return a.flush(true)
 }
 
 func (a *acks) flush(singly bool) error {

@@ -101,7 +101,7 @@ func (c *Consumer) session(ctx context.Context, b *broker) (connected bool, err 
 		close(s.stop)
 		s.giveBack(ch)
 		c.drain(b)
-		_ = s.acks.settle(true)
+		_ = s.acks.settle()
 		_ = ch.Close() // waits for the broker, so that the acknowledgements have arrived
 	}
 	conn.Close()
@@ -147,7 +147,7 @@ func (s *session) watch(ctx context.Context, lost, closed <-chan *amqp091.Error)
 		case err := <-s.failed:
 			return err
 		case <-settle.C:
-			if err := s.acks.settle(true); err != nil {
+			if err := s.acks.settle(); err != nil {
 				return fmt.Errorf("acknowledge: %w", plain(err))
 			}
 		}

@@ -975,6 +975,24 @@ var stories = []struct {
 			w.t.Error("another project has it")
 		}
 	}},
+	{"the backups of a transferred volume stay with the projects they are in", func(w *world) {
+		q := sibling(w.l, "p")
+		w.check(w.l.PutRecords(w.ctx, "p", []backup.Record{{ID: "b1", Volume: "v1"}}))
+		w.check(w.l.PutRecords(w.ctx, q, []backup.Record{{ID: "b2", Volume: "v1"}, {ID: "b3", Volume: "v1"}}))
+		w.check(w.l.DropRecords(w.ctx, "p", []string{"b2"})) // not theirs to drop
+		for project, want := range map[string]int{"p": 1, q: 2} {
+			of, err := w.l.RecordsOf(w.ctx, project, "v1")
+			w.check(err)
+			w.diff("backups in "+project, len(of), want)
+		}
+		w.check(w.l.DropRecords(w.ctx, "p", []string{"b1"}))
+		projects, err := w.l.Projects(w.ctx, w.l.Shard("p"))
+		w.check(err)
+		w.diff("projects", projects, []string{q})
+		all, err := w.l.Records(w.ctx, q)
+		w.check(err)
+		w.diff("still there", len(all), 2)
+	}},
 	{"the longest due comes first, and no more than asked for", func(w *world) {
 		w.enroll(3, "s3 v3")
 		w.enroll(1, "s1 v1")
@@ -1114,7 +1132,7 @@ var stories = []struct {
 		r, s := run("v1@0#1"), w.l.of("p")
 		begin := func(nonce string) bool {
 			ok, err := w.l.yes(w.ctx, beginScript, []string{s.volumes(), s.due(), s.runs(), s.open(), s.tracked(), s.watching(),
-				s.discarding(), s.records(), s.backups("v1"), s.holding("p"), s.projects()},
+				s.discarding(), s.records(), s.backups(), s.holding("p"), s.projects()},
 				"begin", "v1", slotOf(r), micros(minute(1)), watchName(r), toJSON(argOfRun(r, nonce)), runRow(r), toJSON(recordOfRun(r)))
 			w.check(err)
 			return ok

@@ -108,7 +108,7 @@ func (l *Ledger) begin(ctx context.Context, how string, run backup.Run, look tim
 	// Should the answer be lost, the client asks again by itself: the nonce tells
 	// that from somebody else's Begin of the same run.
 	return l.yes(ctx, beginScript, []string{s.volumes(), s.due(), s.runs(), s.open(), s.tracked(), s.watching(),
-		s.discarding(), s.records(), s.backups(run.Volume), s.holding(run.Project), s.projects()},
+		s.discarding(), s.records(), s.backups(), s.holding(run.Project), s.projects()},
 		how, run.Volume, slotOf(run), micros(look), watchName(run),
 		toJSON(argOfRun(run, rand.Text()[:12])), runRow(run), toJSON(recordOfRun(run)))
 }
@@ -134,7 +134,7 @@ func (l *Ledger) Advance(ctx context.Context, run backup.Run, look time.Time) (b
 	if err == nil {
 		s := l.of(run.Project)
 		ok, err = l.yes(ctx, advanceScript, []string{s.runs(), s.open(), s.tracked(), s.records(),
-			s.backups(run.Volume), s.holding(run.Project), s.projects()},
+			s.backups(), s.holding(run.Project), s.projects()},
 			run.Volume, micros(look), toJSON(argOfRun(run, "")), runRow(run), toJSON(recordOfRun(run)))
 	}
 	if err != nil {
@@ -225,7 +225,7 @@ func (l *Ledger) yesClosing(ctx context.Context, late bool, c backup.Closing) (b
 	}
 	return l.yes(ctx, script, []string{s.runs(), s.open(), s.tracked(), s.volumes(), s.due(), s.finished(run.Project),
 		s.stamping(), s.stamps(), s.discarding(), s.discards(), s.watching(), s.watched(),
-		s.records(), s.backups(run.Volume), s.holding(run.Project), s.projects()}, toJSON(arg))
+		s.records(), s.backups(), s.holding(run.Project), s.projects()}, toJSON(arg))
 }
 
 // Finished is the runs of a project that are over for good, the newest max of

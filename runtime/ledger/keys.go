@@ -96,8 +96,8 @@ func (s shard) discards() string { return s.tag + "discards" }
 // records: hash BACKUP -> "VOLUME PROJECT PARENT SLOT KIND STATUS CREATED SIZE\nPOLICY".
 func (s shard) records() string { return s.tag + "records" }
 
-// backups: zset BACKUP -> when it was made, of one volume.
-func (s shard) backups(volume string) string { return s.tag + "backups:" + volume }
+// backups: hash VOLUME -> "BACKUP BACKUP", those that have records.
+func (s shard) backups() string { return s.tag + "backups" }
 
 // holding: zset VOLUME -> 0, the volumes of one project that have records.
 func (s shard) holding(project string) string { return s.tag + "holding:" + project }

@@ -41,7 +41,7 @@ func built() []string {
 		k.leases(), k.holders(), k.strain(), k.pause(),
 		s.ticket(), s.reconciled(), s.servers(), s.withdrawn(), s.volumes(), s.due(), s.runs(), s.open(),
 		s.watching(), s.watched(), s.tracked(), s.stamping(), s.stamps(), s.discarding(), s.discards(),
-		s.records(), s.backups("VOLUME"), s.holding("PROJECT"), s.ranks("PROJECT"), s.finished("PROJECT"),
+		s.records(), s.backups(), s.holding("PROJECT"), s.ranks("PROJECT"), s.finished("PROJECT"),
 		s.projects(), s.missing(),
 	}
 }
@@ -83,7 +83,7 @@ func keysAreDocumented(t tester, w *world) {
 	for key := range doc {
 		p := regexp.QuoteMeta(key)
 		p = strings.ReplaceAll(p, `\{SHARD\}`, `\{\d\d\}`)
-		for _, name := range []string{"NAME", "VOLUME", "PROJECT"} {
+		for _, name := range []string{"NAME", "PROJECT"} {
 			p = strings.ReplaceAll(p, name, `.+`)
 		}
 		patterns = append(patterns, regexp.MustCompile("^"+p+"$"))

@@ -143,6 +143,19 @@ func sane(t tester, w *world) {
 			t.Errorf("record %s is not found through volume %s: %v", id, r.Volume, err)
 		}
 	}
+	for volume, ids := range w.rdb.HGetAll(w.ctx, s.backups()).Val() {
+		for id := range strings.FieldsSeq(ids) {
+			r, err := readRecord(id, records.Val()[id])
+			if err != nil || r.Volume != volume || w.rdb.ZScore(w.ctx, s.holding(r.Project), volume).Err() != nil {
+				t.Errorf("volume %s names backup %s, which has no such record: %v", volume, id, err)
+			}
+		}
+	}
+	for _, volume := range w.rdb.ZRange(w.ctx, s.holding("p"), 0, -1).Val() {
+		if of, err := w.l.RecordsOf(w.ctx, "p", volume); err != nil || len(of) == 0 {
+			t.Errorf("project p is said to have backups of volume %s, and has none: %v", volume, err)
+		}
+	}
 	for _, run := range runs.Val() {
 		if r, err := readOpenRun(run); err != nil || r.Slot.IsZero() || r.Started.After(minute(1e7)) {
 			t.Errorf("open run %+v: %v", r, err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -75,23 +76,17 @@ func (l *Ledger) PutRecords(ctx context.Context, project string, records []backu
 	if err := badID("project", project); err != nil {
 		return err
 	}
-	byVolume := map[string][]any{}
+	var args []any
 	for _, r := range records {
 		if err := errors.Join(badID("backup", r.ID), badID("volume", r.Volume)); err != nil {
 			return err
 		}
 		r.Project = project
-		byVolume[r.Volume] = append(byVolume[r.Volume], toJSON(argOfRecord(r)))
+		args = append(args, toJSON(argOfRecord(r)))
 	}
 	s := l.of(project)
-	var calls []call
-	for volume, args := range byVolume {
-		for part := range slices.Chunk(args, page) {
-			calls = append(calls, call{[]string{s.records(), s.backups(volume), s.holding(project), s.projects()}, part})
-		}
-	}
-	for part := range slices.Chunk(calls, page) {
-		if err := l.many(ctx, putRecordsScript, part); err != nil {
+	for part := range slices.Chunk(args, page) {
+		if err := putRecordsScript.Run(ctx, l.rdb, []string{s.records(), s.backups(), s.holding(project), s.projects()}, part...).Err(); err != nil {
 			return fmt.Errorf("ledger: put records: %w", err)
 		}
 	}
@@ -117,22 +112,11 @@ func (l *Ledger) DropRecords(ctx context.Context, project string, ids []string) 
 	}
 	s := l.of(project)
 	for part := range slices.Chunk(ids, page) {
-		records, err := l.recordRows(ctx, project, part)
-		if err != nil {
-			return fmt.Errorf("ledger: drop records: %w", err)
+		args := []any{project}
+		for _, id := range part {
+			args = append(args, id)
 		}
-		byVolume := map[string][]any{}
-		for _, r := range records {
-			if byVolume[r.Volume] == nil {
-				byVolume[r.Volume] = []any{r.Volume}
-			}
-			byVolume[r.Volume] = append(byVolume[r.Volume], r.ID)
-		}
-		var calls []call
-		for volume, args := range byVolume {
-			calls = append(calls, call{[]string{s.records(), s.backups(volume), s.holding(project)}, args})
-		}
-		if err := l.many(ctx, dropRecordsScript, calls); err != nil {
+		if err := dropRecordsScript.Run(ctx, l.rdb, []string{s.records(), s.backups(), s.holding(project)}, args...).Err(); err != nil {
 			return fmt.Errorf("ledger: drop records: %w", err)
 		}
 	}
@@ -188,18 +172,15 @@ func (l *Ledger) recordsOf(ctx context.Context, project string, volumes []string
 	s := l.of(project)
 	var out []backup.Record
 	for part := range slices.Chunk(volumes, page) {
-		cmds, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for _, v := range part {
-				p.ZRange(ctx, s.backups(v), 0, -1)
-			}
-			return nil
-		})
+		rows, err := l.rdb.HMGet(ctx, s.backups(), part...).Result()
 		if err != nil {
 			return nil, fmt.Errorf("ledger: records: %w", err)
 		}
 		var ids []string
-		for _, c := range cmds {
-			ids = append(ids, c.(*redis.StringSliceCmd).Val()...)
+		for _, row := range rows {
+			if text, ok := row.(string); ok {
+				ids = append(ids, strings.Fields(text)...)
+			}
 		}
 		records, err := l.recordRows(ctx, project, ids)
 		if err != nil {

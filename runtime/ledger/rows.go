@@ -234,13 +234,12 @@ type recordArg struct {
 	Parent  string `json:"parent"`
 	Facts   string `json:"facts"`
 	Policy  string `json:"policy"`
-	Score   string `json:"score"`
 	Fresh   bool   `json:"fresh,omitempty"`
 }
 
 func argOfRecord(r backup.Record) recordArg {
 	return recordArg{ID: r.ID, Volume: r.Volume, Project: r.Project, Parent: word(r.Parent),
-		Facts: recordFacts(r), Policy: r.Policy, Score: strconv.FormatInt(max(r.Created.Unix(), 0), 10)}
+		Facts: recordFacts(r), Policy: r.Policy}
 }
 
 // recordOfRun is what is known of a backup as soon as Cinder has given it an id.

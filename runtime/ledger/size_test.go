@@ -26,14 +26,14 @@ var shapes = []struct {
 	name                             string
 	volumes, ofProject, backupsOfOne int
 }{
-	{"projects of 20 volumes, 1 backup each", 2000, 20, 1},
-	{"projects of 20 volumes, 3 backups each", 2000, 20, 3},
-	{"projects of 20 volumes, 10 backups each", 2000, 20, 10},
-	{"projects of 20 volumes, 30 backups each", 1000, 20, 30},
+	{"projects of 20 volumes, 1 backup each", 1000, 20, 1},
+	{"projects of 20 volumes, 3 backups each", 1000, 20, 3},
+	{"projects of 20 volumes, 10 backups each", 1000, 20, 10},
+	{"projects of 20 volumes, 30 backups each", 500, 20, 30},
 	{"projects of 20 volumes, 200 backups each", 200, 20, 200},
-	{"projects of 1 volume, 1 backup each", 2000, 1, 1},
-	{"one project of 2000 volumes, 1 backup each", 2000, 2000, 1},
-	{"one project of 2000 volumes, 10 backups each", 2000, 2000, 10},
+	{"projects of 1 volume, 1 backup each", 1000, 1, 1},
+	{"one project of 1000 volumes, 1 backup each", 1000, 1000, 1},
+	{"one project of 1000 volumes, 10 backups each", 1000, 1000, 10},
 }
 
 // TestTheLedgerIsAsSmallAsPromised fills a ledger the dear way: every volume has a
@@ -131,7 +131,8 @@ func size(tb testing.TB, rdb *redis.Client, volumes, ofProject, kept int) (perVo
 	return (withVolumes - before) / volumes, (withBackups - withVolumes) / (volumes * kept)
 }
 
-// frozenPolicy is a policy as it is written into a backup's metadata.
+// frozenPolicy is a long policy, with rules of every kind; most are as short as
+// "2w3d".
 const frozenPolicy = "class=standard retention=2w3d last=3 daily=7 weekly=4 monthly=12 yearly=3"
 
 // memory adds up MEMORY USAGE of all keys, every element looked at.

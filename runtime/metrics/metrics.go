@@ -52,8 +52,6 @@ type Metric struct {
 var (
 	// quick is for what should take milliseconds and may take a minute.
 	quick = []float64{.001, .005, .025, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
-	// slow is for what goes through a whole cloud.
-	slow = []float64{.1, .5, 1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600}
 )
 
 // Table is every metric there is.
@@ -76,8 +74,8 @@ var Table = []Metric{
 	{Name: "backups_adopted_total", Kind: Counter,
 		Help: "Backups found to be there already when about to ask: an answer lost, or a crash after asking."},
 	{Name: "runs_finished_total", Kind: Counter, Labels: []string{"outcome", "theirs"},
-		Start: [][]string{{"complete", "false"}, {"failed", "false"}, {"failed", "true"}},
-		Help:  "Runs that ended, complete or failed; theirs is true where the project's owner must act."},
+		Start: [][]string{{"complete", "false"}, {"failed", "false"}, {"failed", "true"}, {"late", "false"}},
+		Help:  "Runs that ended: complete, failed, or late, which is complete after having been given up on; theirs is true where the project's owner must act."},
 	{Name: "volumes_protected", Kind: Gauge,
 		Help: "Volumes of opted-in servers."},
 	{Name: "volumes_overdue", Kind: Gauge,
@@ -89,8 +87,6 @@ var Table = []Metric{
 
 	{Name: "reconcile_missed_total", Kind: Counter, Labels: []string{"what"},
 		Help: "Differences between the ledger and OpenStack that no notification had told of."},
-	{Name: "reconcile_seconds", Kind: Histogram, Buckets: slow,
-		Help: "How long a reconcile took."},
 	{Name: "reconcile_last_timestamp", Kind: Gauge,
 		Help: "When the last complete reconcile ended, in seconds since 1970."},
 	{Name: "admission_paused", Kind: Gauge,

@@ -29,7 +29,7 @@ func onARealCloud(t *testing.T, r rights) {
 			}
 		}
 	})
-	run(t, r, 6, devcloud)
+	run(t, r, 4, devcloud)
 }
 
 const devcloudBroker = "amqp://openstack:" + password + "@127.0.0.1:5673/"
@@ -43,9 +43,9 @@ func devcloud(t *testing.T) *cloud {
 		write:  writeImage, sum: sumImage,
 		// Cinder cannot snapshot what is not there. It tells nobody but whoever reads the
 		// backup's fail_reason.
-		spoil:  func(t *testing.T, volume string) { rbd(t, "rename", image(volume), "volumes/gone-"+volume) },
-		mend:   func(t *testing.T, volume string) { rbd(t, "rename", "volumes/gone-"+volume, image(volume)) },
-		reason: "RBD image not found",
+		spoil:    func(t *testing.T, volume string) { rbd(t, "rename", image(volume), "volumes/gone-"+volume) },
+		mend:     func(t *testing.T, volume string) { rbd(t, "rename", "volumes/gone-"+volume, image(volume)) },
+		reason:   "RBD image not found",
 		bindings: func(t *testing.T) string { return rabbitmqctl(t, "list_bindings", "source_name", "destination_name") },
 		restartBroker: func(t *testing.T, without func()) {
 			script(t, "down", "rabbitmq")
@@ -99,7 +99,7 @@ func state() string { return cmp.Or(os.Getenv("DEVCLOUD_DIR"), "/var/lib/devclou
 func image(volume string) string { return "volumes/volume-" + volume }
 
 func rbdCommand(args ...string) *exec.Cmd {
-	return exec.Command("rbd", append([]string{"-c", filepath.Join(state(), "etc", "ceph.conf"), "--no-progress"}, args...)...)
+	return exec.Command("rbd", append([]string{"-c", filepath.Join(state(), "etc", "ceph.conf")}, args...)...)
 }
 
 func rbd(t *testing.T, args ...string) {
@@ -129,7 +129,7 @@ with rados.Rados(conffile=conf) as cluster, cluster.open_ioctx('volumes') as poo
 
 func sumImage(t *testing.T, volume string) string {
 	t.Helper()
-	cmd := rbdCommand("export", image(volume), "-")
+	cmd := rbdCommand("export", "--no-progress", image(volume), "-")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

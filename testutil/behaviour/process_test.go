@@ -20,6 +20,8 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"staffeln/runtime/ledger"
 )
 
 // program builds the program once for all scenarios and returns its path.
@@ -124,13 +126,26 @@ func only(projects ...*project) string {
 	return strings.Join(ids, ",")
 }
 
-// start starts the program and waits until it says that it is ready, and hears
-// notifications if it is to.
+// start starts the program and waits until it says that it is ready, hears
+// notifications if it is to, and has gone through the cloud once.
 func (s *scene) start(env map[string]string) *process {
 	s.t.Helper()
 	p := s.prepare(env, "run")
 	p.launch()
 	p.ready()
+	if env["STAFFELN_REDIS_URL"] != "" {
+		l := ledger.New(s.redis.Client(), ledger.Options{})
+		until(s.t, s.cloud.poll, 2*time.Minute, "the program has gone through the cloud", func() string {
+			_, ok, err := l.LastReconciled(s.t.Context())
+			if err != nil {
+				return err.Error()
+			}
+			if !ok {
+				return "it has not"
+			}
+			return ""
+		})
+	}
 	return p
 }
 

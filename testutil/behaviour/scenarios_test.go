@@ -23,6 +23,7 @@ var scenarios = []scenario{
 	{name: "Without notifications all is done the same, a reconcile period later at most", play: withoutNotifications},
 	{name: "A project over its quota is told so, not asked for again and again, and others go on", play: overQuota},
 	{name: "A backup that Cinder fails without a word is noticed, tried once more as full and recorded", play: failsInCinder},
+	{name: "What a tenant does while the program is still connecting to RabbitMQ is found", play: whileConnecting},
 	{name: "Redis may be emptied at any time: no slot is backed up twice and nothing is forgotten", play: redisEmptied},
 	{name: "The program may be killed at any step of a backup", play: killedAtAnyStep},
 	{name: "Answers that are lost, broken or nonsense start nothing twice and lose nothing", play: answersLost},
@@ -254,6 +255,30 @@ func brokerRestarted(s *scene) {
 	askedWithin(p, p.optIn(servers[2]), within, v[2])
 	complete(p, v...)
 	stamped(p, time.Time{}, servers...)
+	s.front.checkOnce(s.t, false)
+}
+
+func whileConnecting(s *scene) {
+	p := s.project(nil)
+	servers, v := p.machines("one")
+	gate := openGate(s.t, s.cloud.broker)
+	gate.close()
+	listed, goOn := make(chan struct{}), make(chan struct{})
+	s.front.once(func(r *request) bool { return r.Method == "GET" && strings.HasSuffix(r.Path, "/servers/detail") },
+		act{After: func() { close(listed); <-goOn }})
+	run := s.prepare(s.settings(map[string]string{
+		"STAFFELN_REDIS_URL": s.ledger(), "STAFFELN_INCLUDE_PROJECTS": only(p), "STAFFELN_AMQP_URLS": gate.url,
+		"STAFFELN_RECONCILE_PERIOD": "1h", "STAFFELN_API_TIMEOUT": "1m",
+	}), "run")
+	run.launch()
+	await(p, listed, time.Minute, "the servers are listed")
+	// Too late for the list, too early for a notification.
+	p.optIn(servers[0])
+	gate.open()
+	p.until(time.Minute, "the program is connected to RabbitMQ", run.hears)
+	close(goOn)
+	askedWithin(p, time.Now(), time.Minute, v...)
+	complete(p, v...)
 	s.front.checkOnce(s.t, false)
 }
 

@@ -85,10 +85,19 @@ type scenario struct {
 }
 
 // run plays all scenarios, several at a time where they do not disturb one
-// another: most of the time they wait for the cloud.
+// another: most of the time they wait for the cloud. atOnce bounds how many; 0 is
+// for clouds that each scenario has one of its own of: then none disturbs another.
 func run(t *testing.T, r rights, atOnce int, open func(t *testing.T) *cloud) {
 	if _, err := program(); err != nil {
 		t.Fatal(err)
+	}
+	var first, rest []scenario
+	for _, sc := range scenarios {
+		if sc.alone && atOnce > 0 {
+			first = append(first, sc)
+		} else {
+			rest = append(rest, sc)
+		}
 	}
 	one := func(sc scenario) {
 		t.Run(sc.name, func(t *testing.T) {
@@ -103,21 +112,20 @@ func run(t *testing.T, r rights, atOnce int, open func(t *testing.T) *cloud) {
 			t.Logf("played in %.0f s", time.Since(start).Seconds())
 		})
 	}
-	for _, sc := range scenarios {
-		if sc.alone {
-			one(sc)
-		}
+	for _, sc := range first {
+		one(sc)
+	}
+	if atOnce == 0 {
+		atOnce = len(rest)
 	}
 	slots := make(chan struct{}, atOnce)
 	var all sync.WaitGroup
-	for _, sc := range scenarios {
-		if !sc.alone {
-			all.Go(func() {
-				slots <- struct{}{}
-				defer func() { <-slots }()
-				one(sc)
-			})
-		}
+	for _, sc := range rest {
+		all.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			one(sc)
+		})
 	}
 	all.Wait()
 }

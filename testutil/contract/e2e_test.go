@@ -21,9 +21,21 @@ func TestRealCloud(t *testing.T) {
 		t.Fatal("STAFFELN_DEVCLOUD is not set: the address of a seeded devcloud's Keystone")
 	}
 	seen := Run(t, Target{AuthURL: url, Password: "devcloud", Client: &http.Client{Timeout: time.Minute},
-		Tick: func() { time.Sleep(200 * time.Millisecond) }, Host: "devcloud"})
+		Tick: func() { time.Sleep(200 * time.Millisecond) }, Host: "devcloud", MayBeLate: true})
 	if !*update || t.Failed() {
 		return
+	}
+	// What came too late this time is kept as it was.
+	if raw, err := os.ReadFile(record); err == nil {
+		var before map[string]any
+		if err := json.Unmarshal(raw, &before); err != nil {
+			t.Fatal(err)
+		}
+		for _, st := range steps {
+			if seen[st.say] == nil && before[st.say] != nil {
+				seen[st.say] = before[st.say]
+			}
+		}
 	}
 	out, err := json.MarshalIndent(seen, "", " ")
 	if err != nil {

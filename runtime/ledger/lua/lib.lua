@@ -90,7 +90,13 @@ local function putRecord(records, backups, holding, projects, r)
     if policy == '' then policy = oldPolicy end
   end
   redis.call('HSET', records, r.id, r.volume .. ' ' .. r.project .. ' ' .. parent .. ' ' .. r.facts .. '\n' .. policy)
-  redis.call('ZADD', backups, r.score, r.id)
+  -- backups: VOLUME -> "BACKUP BACKUP"
+  local ids = redis.call('HGET', backups, r.volume)
+  if not ids then
+    redis.call('HSET', backups, r.volume, r.id)
+  elseif not string.find(' ' .. ids .. ' ', ' ' .. r.id .. ' ', 1, true) then
+    redis.call('HSET', backups, r.volume, ids .. ' ' .. r.id)
+  end
   redis.call('ZADD', holding, '0', r.volume)
   hold(projects, r.project, 0)
 end

@@ -1,4 +1,3 @@
--- Records of one volume.
 -- KEYS: records backups holding projects
 -- ARGV: record, again and again
 for _, r in ipairs(ARGV) do
