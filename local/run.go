@@ -95,12 +95,13 @@ func serve(ctx context.Context, h *home.Home, connector bool, log *slog.Logger) 
 		})
 	}
 
+	var consumer *amqp.Consumer
 	if len(s.AMQPURLs) > 0 {
 		secure, err := s.AMQPTLS()
 		if err != nil {
 			return err
 		}
-		consumer, err := amqp.New(amqp.Config{
+		consumer, err = amqp.New(amqp.Config{
 			URLs: reveal(s.AMQPURLs), TLS: secure, Exchanges: s.AMQPExchanges, Topics: s.AMQPTopics, Queue: s.AMQPQueue,
 			MaxLength: s.AMQPMaxLength, TTL: s.AMQPTTL, Prefetch: s.AMQPPrefetch, Drain: s.DrainTimeout,
 		}, router.Deliver, router.Wants, log, hooks(ctx, h))
@@ -122,7 +123,7 @@ func serve(ctx context.Context, h *home.Home, connector bool, log *slog.Logger) 
 		runner.Timers = append(runner.Timers, timer.Timer{Name: t.Function, Every: t.Every, Shards: shards, AtStart: t.Function == "reconcile"})
 	}
 	part("timers", runner.Run)
-	part("gauges", func(ctx context.Context) error { return watch(ctx, h) })
+	part("gauges", func(ctx context.Context) error { return watch(ctx, h, consumer) })
 	part("http", server(s.Listen, home.Health(checks...)))
 	if s.MetricsListen != "off" {
 		part("metrics", server(s.MetricsListen, metricsMux(h.Metrics.Handler())))
@@ -172,9 +173,19 @@ func brokersUp(c *amqp.Consumer) error {
 	return nil
 }
 
-// watch keeps the gauges at what the ledger says, the same in every process.
-func watch(ctx context.Context, h *home.Home) error {
+// watch keeps the gauges at what the ledger says, the same in every process, and
+// at what this process's own connections are. consumer may be nil.
+func watch(ctx context.Context, h *home.Home, consumer *amqp.Consumer) error {
 	for {
+		if consumer != nil {
+			for _, b := range consumer.Healthy() {
+				up := 0.0
+				if b.Connected {
+					up = 1
+				}
+				h.Metrics.Gauge("amqp_connected", up, b.Broker)
+			}
+		}
 		if err := gauges(ctx, h, time.Now()); err != nil && ctx.Err() == nil {
 			h.Log.WarnContext(ctx, "gauges not read", "err", err)
 		}

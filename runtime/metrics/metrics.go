@@ -99,7 +99,7 @@ var Table = []Metric{
 	{Name: "amqp_messages_total", Kind: Counter, Labels: []string{"outcome"},
 		Help: "Notifications received, by what became of them."},
 	{Name: "amqp_connected", Kind: Gauge, Labels: []string{"broker"},
-		Help: "1 while connected to the broker, by its HOST:PORT."},
+		Help: "1 while connected to the broker, by its URL without user and password."},
 }
 
 func one(values ...string) [][]string {

@@ -40,6 +40,7 @@ func TestStartsAtZero(t *testing.T) {
 		`staffeln_runs_finished_total{outcome="failed",theirs="true"} 0`,
 		`staffeln_ticks_skipped_total{function="dispatch",why="busy"} 0`,
 		"staffeln_volumes_protected 0", "staffeln_volumes_overdue 0", "staffeln_runs_open 0", "staffeln_runs_waiting 0",
+		"staffeln_admission_paused 0", "staffeln_reconcile_last_timestamp 0",
 	} {
 		has(t, text, line)
 	}
