@@ -32,7 +32,7 @@ check: ## format, vet, staticcheck, who may import whom, go.mod, and that docs a
 	$(GO) vet -tags e2e ./...
 	$(GO) tool staticcheck -tags e2e ./...
 	$(GO) mod tidy -diff
-	$(GO) test -count=1 -run 'House|Docs' ./...
+	$(GO) test -count=1 -run 'House|Docs|Manual|Keys' ./testutil ./runtime/config ./runtime/ledger ./runtime/metrics
 
 services: ## install Debian's redis-server and rabbitmq-server for the tests, without starting them
 	@.ci/services
@@ -53,4 +53,4 @@ devcloud-down: ## stop it; testutil/devcloud/down --purge removes its state, too
 	testutil/devcloud/down
 
 e2e: services ## the behavioural suite and the contracts on the cloud of make devcloud, or STAFFELN_DEVCLOUD
-	$(GO) test -tags e2e -count=1 -timeout 40m $(E2E)
+	$(GO) test -tags e2e -count=1 -timeout 40m -p 1 $(E2E) # one package after the other: they share the cloud

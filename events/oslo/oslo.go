@@ -8,10 +8,9 @@
 // [events.Event] has is taken: the context beside the payload can hold a user's
 // token, and is neither kept nor named in an error.
 //
-// Every notification of the cloud passes here and most have no taker, so the
-// documents are scanned by hand: [Peek] reads as little as it can, and [Decode]
-// each byte once for each of the two documents. A fuzz test holds both against
-// encoding/json.
+// Every notification of the cloud passes here and most have no taker: [Peek] reads
+// as little as it can, and [Decode] each byte once for each of the two documents. A
+// fuzz test holds both against encoding/json.
 package oslo
 
 import (
@@ -23,6 +22,7 @@ import (
 	"time"
 
 	"staffeln/events"
+	"staffeln/events/wire"
 )
 
 // MaxSize is the most a message body may measure, in bytes. The largest
@@ -143,33 +143,21 @@ func appendJSON(b []byte, s string) []byte {
 // message aside for which there is no taker, and no proof that the message can
 // be decoded. false means that only Decode can tell.
 func Peek(body []byte) (eventType string, ok bool) {
-	s := scanner{b: body}
-	if !s.open('{') {
-		return "", false
-	}
-	for first := true; ; first = false {
-		key, more, ok := s.key(first)
-		if !ok || !more {
-			return "", false
-		}
-		if string(key) != messageKey {
-			if !s.skip(1) {
-				return "", false
-			}
+	s := wire.Scan(body)
+	for s.Object(); s.Next(); {
+		if string(s.Key) != messageKey {
+			s.Skip()
 			continue
-		}
-		if s.i >= len(s.b) || s.b[s.i] != '"' {
-			return "", false
 		}
 		var prefix [peekSize]byte
 		for _, size := range [...]int{peekSize / 4, peekSize} {
-			part := scanner{b: unquotePrefix(prefix[:0:size], s.b[s.i+1:])}
-			if eventType, ok := part.peekType(); ok {
+			if eventType, ok := peekType(s.UnquotePrefix(prefix[:0:size])); ok {
 				return eventType, true
 			}
 		}
-		return "", false
+		break
 	}
+	return "", false
 }
 
 // peekSize is how much of a notification is looked at for its type, in bytes: in
@@ -177,26 +165,16 @@ func Peek(body []byte) (eventType string, ok bool) {
 // the first quarter will do.
 const peekSize = 1 << 10
 
-func (s *scanner) peekType() (string, bool) {
-	if !s.open('{') {
-		return "", false
+func peekType(beginning []byte) (string, bool) {
+	s := wire.Scan(beginning)
+	for s.Object(); s.Next(); {
+		if string(s.Key) == "event_type" {
+			eventType, ok := s.Value().Text()
+			return eventType, ok && validName(eventType)
+		}
+		s.Skip()
 	}
-	for first := true; ; first = false {
-		key, more, ok := s.key(first)
-		if !ok || !more {
-			return "", false
-		}
-		if string(key) == "event_type" {
-			raw, ok := s.str()
-			if !ok || !validName(raw) {
-				return "", false
-			}
-			return string(raw), true
-		}
-		if !s.skip(1) {
-			return "", false
-		}
-	}
+	return "", false
 }
 
 const messageKey = "oslo.message"
@@ -204,42 +182,22 @@ const messageKey = "oslo.message"
 // unwrap finds "oslo.message" in the envelope and appends what the string holds
 // to buf; the last one counts, as everywhere in JSON.
 func unwrap(body, buf []byte) (inner []byte, wrapped bool, err error) {
-	s := scanner{b: body}
-	if !s.open('{') {
-		return nil, false, s.malformed()
-	}
+	s := wire.Scan(body)
 	inner = buf
-	for first := true; ; first = false {
-		key, more, ok := s.key(first)
-		if !ok {
-			return nil, false, s.malformed()
-		}
-		if !more {
-			break
-		}
-		if string(key) != messageKey {
-			if !s.skip(1) {
-				return nil, false, s.malformed()
-			}
-			continue
-		}
+	for s.Object(); s.Next(); {
 		switch {
-		case s.i < len(s.b) && s.b[s.i] == '"':
-			if inner, ok = s.unquote(inner[:0]); !ok {
-				return nil, false, s.malformed()
-			}
-			wrapped = true
-		case bytes.HasPrefix(s.b[s.i:], []byte("null")):
-			s.i += len("null")
-			wrapped = false
+		case string(s.Key) != messageKey:
+			s.Skip()
+		case s.Is('"'):
+			inner, wrapped = s.Unquote(inner[:0])
 		default:
-			return nil, false, errors.New(messageKey + " is not a string")
+			wrapped = false
+			if !s.Value().IsNull() {
+				return nil, false, errors.New(messageKey + " is not a string")
+			}
 		}
 	}
-	if !s.end() {
-		return nil, false, s.malformed()
-	}
-	return inner, wrapped, nil
+	return inner, wrapped, s.End()
 }
 
 type notification struct {
@@ -248,76 +206,42 @@ type notification struct {
 }
 
 func readNotification(b []byte) (notification, error) {
-	s := scanner{b: b}
-	if !s.open('{') {
-		return notification{}, s.malformed()
-	}
-	var id, eventType, timestamp field
+	var id, eventType, timestamp wire.Value
 	var n notification
-	for first := true; ; first = false {
-		key, more, ok := s.key(first)
-		if !ok {
-			return notification{}, s.malformed()
-		}
-		if !more {
-			break
-		}
-		start := s.i
-		if !s.skip(1) {
-			return notification{}, s.malformed()
-		}
-		value := s.b[start:s.i:s.i]
-		switch string(key) {
+	s := wire.Scan(b)
+	for s.Object(); s.Next(); {
+		switch string(s.Key) {
 		case "message_id":
-			id = value
+			id = s.Value()
 		case "event_type":
-			eventType = value
+			eventType = s.Value()
 		case "timestamp":
-			timestamp = value
+			timestamp = s.Value()
 		case "payload":
-			n.payload = value
+			n.payload = s.Value()
+		default:
+			s.Skip()
 		}
 	}
-	if !s.end() {
-		return notification{}, s.malformed()
+	if err := s.End(); err != nil {
+		return notification{}, err
 	}
 	var ok bool
-	if n.id, ok = id.name(); !ok {
+	if n.id, ok = id.Text(); !ok || !validName(n.id) {
 		return notification{}, errors.New("no message_id that could be one")
 	}
-	if n.eventType, ok = eventType.name(); !ok {
+	if n.eventType, ok = eventType.Text(); !ok || !validName(n.eventType) {
 		return notification{}, errors.New("no event_type that could be one")
 	}
-	if n.timestamp, ok = timestamp.text(); !ok {
+	if n.timestamp, ok = timestamp.Text(); !ok {
 		return notification{}, errors.New("no timestamp")
 	}
 	return n, nil
 }
 
-// A field is a value as it was written, with its quotes if it is a string.
-type field []byte
-
-func (f field) text() (string, bool) {
-	if len(f) == 0 || f[0] != '"' {
-		return "", false
-	}
-	raw := f[1 : len(f)-1]
-	if bytes.IndexByte(raw, '\\') < 0 {
-		return string(bytes.ToValidUTF8(raw, []byte("\uFFFD"))), true
-	}
-	s := scanner{b: f}
-	out, ok := s.unquote(nil)
-	return string(out), ok
-}
-
-func (f field) name() (string, bool) {
-	s, ok := f.text()
-	return s, ok && validName(s)
-}
-
 // validName says whether a message id or event type is 1 to 255 bytes of
 // printable ASCII without spaces.
-func validName[T string | []byte](s T) bool {
+func validName(s string) bool {
 	if len(s) == 0 || len(s) > maxName {
 		return false
 	}

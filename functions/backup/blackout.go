@@ -76,39 +76,48 @@ func (b *Blackout) on(days string) bool {
 }
 
 // Until says whether t lies in a blackout by the wall clock of the zone, until
-// when, and which. Where several overlap it is the one that ends last.
+// when, and which. Where several overlap it is the one that ends last. A time that
+// comes twice (clocks put back) counts the first time as a beginning and the second
+// as an end; one that does not come (clocks put forward) is when the clock jumps.
 func (bs Blackouts) Until(t time.Time, zone *time.Location) (end time.Time, why string, in bool) {
-	shows := wallClock(t, zone)
+	today := wallClock(t, zone).Truncate(24 * time.Hour)
 	for _, b := range bs {
-		for _, back := range []int{0, 1} { // begun today, or yesterday and gone past midnight
-			midnight := shows.Truncate(24*time.Hour).AddDate(0, 0, -back)
-			from, to := midnight.Add(b.from), midnight.Add(b.to)
-			if b.to <= b.from {
-				to = to.AddDate(0, 0, 1)
-			}
-			if !b.days[midnight.Weekday()] || shows.Before(from) || !shows.Before(to) {
+		// Begun yesterday and gone past midnight, or today; or tomorrow, where a clock is
+		// put back over midnight.
+		for days := -1; days <= 1; days++ {
+			midnight := today.AddDate(0, 0, days)
+			if !b.days[midnight.Weekday()] {
 				continue
 			}
-			if over := passes(to, t, zone); over.After(end) {
-				end, why, in = over, "blackout "+b.words, true
+			ends := midnight.Add(b.to)
+			if b.to <= b.from {
+				ends = ends.AddDate(0, 0, 1)
+			}
+			from, _ := shows(midnight.Add(b.from), zone)
+			_, to := shows(ends, zone)
+			if !t.Before(from) && t.Before(to) && to.After(end) {
+				end, why, in = to, "blackout "+b.words, true
 			}
 		}
 	}
 	return end.UTC(), why, in
 }
 
-// passes is the first moment after t at which the clock of the zone shows w or
-// later, which it does not yet at t.
-func passes(w, t time.Time, zone *time.Location) time.Time {
-	at, skipped := moment(w, zone)
+// shows is the first and the last time that the clock of the zone shows w: mostly
+// the same; where it jumps over w, that moment.
+func shows(w time.Time, zone *time.Location) (first, last time.Time) {
+	first, skipped := moment(w, zone)
 	if skipped {
-		at, _ = shifted(at) // the clock jumps over it there
+		first, _ = shifted(first)
+		return first, first
 	}
-	if !at.After(t) {
-		// An hour that comes twice, and t lies in its second time.
-		at = t.Add(w.Sub(wallClock(t, zone)))
+	last = first
+	if _, change := first.ZoneBounds(); !change.IsZero() {
+		if _, by := shifted(change); by < 0 && !first.Before(change.Add(by)) {
+			last = first.Add(-by)
+		}
 	}
-	return at
+	return first, last
 }
 
 // String is the blackouts as they were written.

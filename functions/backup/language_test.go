@@ -149,7 +149,8 @@ const theVolume = "0a6ec31e-4d5b-4d1e-8a54-5a9bb5dc2d4d"
 // made reads backups of theVolume as they are at now: "F1@3d I1@2d i2@1h:creating"
 // is a full backup three days old, an incremental, and one more that is a
 // tenant's own and still being made. "F1@1h#2" is that of the second attempt of
-// slot's run, "=20" its size (10 unless told), "/pool" its container.
+// slot's run, "##2" of the run a day earlier, "=20" its size (10 unless told),
+// "/pool" its container.
 func made(s string, slot, now time.Time) (out []CinderBackup) {
 	for word := range strings.FieldsSeq(s) {
 		b := CinderBackup{Volume: theVolume, Status: "available", Size: 10, Container: "backups", Metadata: map[string]string{}}
@@ -158,7 +159,11 @@ func made(s string, slot, now time.Time) (out []CinderBackup) {
 			b.Status = status
 		}
 		if before, attempt, ok := strings.Cut(word, "#"); ok {
-			b.Metadata[MetaRun], b.Metadata[MetaAttempt], word = RunID(theVolume, slot), attempt, before
+			of := slot
+			if earlier, ok := strings.CutPrefix(attempt, "#"); ok {
+				attempt, of = earlier, slot.AddDate(0, 0, -1)
+			}
+			b.Metadata[MetaRun], b.Metadata[MetaAttempt], word = RunID(theVolume, of), attempt, before
 		}
 		if before, container, ok := strings.Cut(word, "/"); ok {
 			b.Container, word = container, before

@@ -112,7 +112,9 @@ func TestWhatToStart(t *testing.T) {
 		{"a first backup", "in-use", "", "", free, "", "go 1 full: no earlier backup"},
 		{"an available volume", "available", "", "", free, "", "go 1 full: no earlier backup"},
 		{"an incremental", "in-use", "", "F1@1d", free, "", "go 1 incremental: incremental 1 of 6 on full F1"},
-		{"an earlier run's backup is none of this run", "in-use", "", "F1@1d:error", free, "", "go 1 full: no earlier backup"},
+		{"a failed backup of an earlier run is none of this run", "in-use", "", "F1@1d##1:error", free, "", "go 1 full: no earlier backup"},
+		{"one that is still being made is not, either", "in-use", "", "F1@1d##1:creating", free, "", "go 1 full: no earlier backup"},
+		{"one that is complete is what to build on", "in-use", "", "F1@1d##1", free, "", "go 1 incremental: incremental 1 of 6 on full F1"},
 
 		{"left out by its owner", "in-use skip", "", "", free, "", "skip, theirs: volume metadata skip-volume-backup=true"},
 		{"left out, even where a backup is under way", "in-use skip", "", "F1@1h#1:creating", free, "", "skip, theirs: volume metadata skip-volume-backup=true"},
@@ -167,7 +169,7 @@ func TestWhatToStart(t *testing.T) {
 		{"but it was not all of its own gigabytes", "in-use", "retry=22T02:00 why=rbd", "F1@1h=9#1:error", "2/10 1000/1000", "", "fail 2, theirs, broken F1: quota exceeded: 1000 of 1000 GiB of backups, 10 more needed"},
 		{"but the quota is exceeded by more", "in-use", "retry=22T02:00 why=rbd", "F1@1h#1:error", "11/10 100/1000", "", "fail 2, theirs, broken F1: quota exceeded: 11 of 10 backups"},
 		{"one that cannot be deleted comes back to nobody", "in-use", "retry=22T02:00 why=rbd", "F1@1h#1:error_deleting", full, "", "fail 2, theirs: quota exceeded: 10 of 10 backups"},
-		{"an earlier run's broken backup is not waited for", "in-use", "", "F1@1d:error", full, "", "fail, theirs: quota exceeded: 10 of 10 backups"},
+		{"an earlier run's broken backup is not waited for", "in-use", "", "F1@1d##1:error", full, "", "fail, theirs: quota exceeded: 10 of 10 backups"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := Facts{Volume: Volume{ID: theVolume, Size: 10, Metadata: map[string]string{}}}

@@ -29,7 +29,7 @@ func onARealCloud(t *testing.T, r rights) {
 			}
 		}
 	})
-	run(t, r, 4, devcloud)
+	run(t, r, 3, devcloud)
 }
 
 const devcloudBroker = "amqp://openstack:" + password + "@127.0.0.1:5673/"

@@ -33,6 +33,7 @@ type front struct {
 type request struct {
 	At           time.Time
 	Method, Path string
+	Query        string
 	// Volume, Run, Attempt and Incremental are those of a POST of a backup.
 	Volume, Run, Attempt string
 	Incremental          bool
@@ -100,7 +101,7 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, upstream *url.URL,
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	req := &request{At: time.Now(), Method: r.Method, Path: r.URL.Path}
+	req := &request{At: time.Now(), Method: r.Method, Path: r.URL.Path, Query: r.URL.RawQuery}
 	if req.create() {
 		var in struct {
 			Backup struct {

@@ -33,7 +33,7 @@ func brokenMessages(s *scene) {
 				amqp.Publishing{ContentType: "application/json", Body: []byte(body)}))
 		}
 	}
-	askedWithin(p, p.optIn(servers[0]), within, v...)
+	askedWithin(p, p.optIn(servers[0]), soon, v...)
 	p.until(time.Minute, "they are set aside", func() string {
 		q, err := ch.QueueDeclarePassive(s.id+".dead", true, false, false, false, nil)
 		if err != nil {

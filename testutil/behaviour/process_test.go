@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -216,7 +217,7 @@ func (p *process) launch() {
 	done := make(chan struct{})
 	go func() {
 		// The kernel counts the thread that started a process as its parent.
-		lockThread()
+		runtime.LockOSThread()
 		started <- p.cmd.Start()
 		p.err = p.cmd.Wait()
 		close(done)

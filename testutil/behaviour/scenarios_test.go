@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,7 +20,8 @@ import (
 var scenarios = []scenario{
 	{name: "RabbitMQ may be restarted: what happened meanwhile is found, and notifications arrive again", alone: true, play: brokerRestarted},
 
-	{name: "A server that opts in has its volumes backed up, told, restored and backed up again", play: mainJob},
+	{name: "A server that opts in has its volumes backed up, told, restored and backed up again", alone: true, play: mainJob},
+
 	{name: "Without notifications all is done the same, a reconcile period later at most", play: withoutNotifications},
 	{name: "A project over its quota is told so, not asked for again and again, and others go on", play: overQuota},
 	{name: "A backup that Cinder fails without a word is noticed, tried once more as full and recorded", play: failsInCinder},
@@ -34,8 +36,12 @@ var scenarios = []scenario{
 	{name: "Wrong settings are all complained of at once, and nothing starts", play: wrongSettings},
 }
 
-// within is how soon after the opting in a backup has been asked for.
-const within = 10 * time.Second
+// within is how soon after the opting in a backup has been asked for, as promised,
+// on a cloud that is not busy with other scenarios; soon is for where it is.
+const (
+	within = 10 * time.Second
+	soon   = time.Minute
+)
 
 func mainJob(s *scene) {
 	p := s.project(nil)
@@ -55,7 +61,7 @@ func mainJob(s *scene) {
 	askedWithin(p, told, within, other)
 	told = time.Now()
 	p.attach(two, late)
-	askedWithin(p, told, within+time.Minute, late) // attaching takes its own time
+	askedWithin(p, told, within+soon, late) // attaching takes its own time
 	complete(p, data, root, other, late)
 
 	for _, c := range []struct{ volume, server, name string }{
@@ -123,7 +129,7 @@ func withoutNotifications(s *scene) {
 	}))
 	p.skip(v[1])
 	// A pass may be under way when the server opts in, and takes its time.
-	const later = 20*time.Second + within
+	const later = 20*time.Second + soon
 	told := p.optIn(one)
 	askedWithin(p, told, later, v[0])
 	p.attach(one, v[2])
@@ -264,7 +270,11 @@ func whileConnecting(s *scene) {
 	gate := openGate(s.t, s.cloud.broker)
 	gate.close()
 	listed, goOn := make(chan struct{}), make(chan struct{})
-	s.front.once(func(r *request) bool { return r.Method == "GET" && strings.HasSuffix(r.Path, "/servers/detail") },
+	release := sync.OnceFunc(func() { close(goOn) })
+	s.t.Cleanup(release)
+	s.front.once(func(r *request) bool {
+		return r.Method == "GET" && strings.HasSuffix(r.Path, "/servers/detail") && !slices.Contains(strings.Split(r.Query, "&"), "limit=1")
+	},
 		act{After: func() { close(listed); <-goOn }})
 	run := s.prepare(s.settings(map[string]string{
 		"STAFFELN_REDIS_URL": s.ledger(), "STAFFELN_INCLUDE_PROJECTS": only(p), "STAFFELN_AMQP_URLS": gate.url,
@@ -276,7 +286,7 @@ func whileConnecting(s *scene) {
 	p.optIn(servers[0])
 	gate.open()
 	p.until(time.Minute, "the program is connected to RabbitMQ", run.hears)
-	close(goOn)
+	release()
 	askedWithin(p, time.Now(), time.Minute, v...)
 	complete(p, v...)
 	s.front.checkOnce(s.t, false)
@@ -288,11 +298,11 @@ func redisEmptied(s *scene) {
 	s.start(s.settings(map[string]string{
 		"STAFFELN_REDIS_URL": s.ledger(), "STAFFELN_INCLUDE_PROJECTS": only(p),
 	}))
-	const later = 20*time.Second + within // it is reconciled first
+	const later = 20*time.Second + soon // it is reconciled first
 
 	// While a backup is under way.
 	told := p.optIn(servers[0])
-	askedWithin(p, told, within, v[0])
+	askedWithin(p, told, soon, v[0])
 	s.redis.FlushAll()
 	complete(p, v[0])
 	stamped(p, told, servers[0])
@@ -389,7 +399,7 @@ func killedAtAnyStep(s *scene) {
 			s.front.once(match, act{Before: kill, Drop: true})
 		}
 		p.optIn(servers[i])
-		await(p, killed, time.Minute, "step "+step.name)
+		await(p, killed, 2*time.Minute, "step "+step.name)
 		run.restart()
 	}
 	// And wherever it happens to be.
@@ -464,7 +474,7 @@ func twoProcesses(s *scene) {
 	})
 	both := []*process{s.start(env), s.start(env)}
 	for i, server := range servers {
-		askedWithin(p, p.optIn(server), within, v[i])
+		askedWithin(p, p.optIn(server), soon, v[i])
 		both[0].restart()
 	}
 	p.until(s.cloud.slot+3*time.Minute, "every volume has two complete backups", func() string {
@@ -499,6 +509,8 @@ func drains(s *scene) {
 	})
 	run := s.start(env)
 	asking, answer := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(answer) })
+	s.t.Cleanup(release)
 	s.front.once((*request).create, act{Before: func() { close(asking); <-answer }})
 	p.optIn(one)
 	await(p, asking, time.Minute, "Cinder is asked")
@@ -515,7 +527,7 @@ func drains(s *scene) {
 		s.t.Errorf("it did not wait for Cinder's answer: %v", err)
 	default:
 	}
-	close(answer)
+	release()
 	if err := <-ended; err != nil {
 		s.t.Errorf("told to stop, the program said: %v", err)
 	}

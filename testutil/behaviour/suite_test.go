@@ -3,7 +3,6 @@ package behaviour
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -129,5 +128,3 @@ func run(t *testing.T, r rights, atOnce int, open func(t *testing.T) *cloud) {
 	}
 	all.Wait()
 }
-
-func lockThread() { runtime.LockOSThread() }

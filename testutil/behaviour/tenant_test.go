@@ -85,13 +85,6 @@ func (p *project) must(err error) {
 	}
 }
 
-// with is the same project in a subtest.
-func (p *project) with(t *testing.T) *project {
-	q := *p
-	q.t = t
-	return &q
-}
-
 // quota sets the project's quota, as an operator does.
 func (p *project) quota(set object) {
 	p.t.Helper()
