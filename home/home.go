@@ -46,7 +46,16 @@ func Read(environ []string) (Settings, error) {
 	if err2 == nil {
 		err2 = cloud.Check()
 	}
-	return Settings{Config: c, Cloud: cloud}, errors.Join(err1, err2)
+	var err3 error
+	if err1 == nil && c.RedisURL != "" {
+		client, err := ledger.Open(c.RedisURL.Reveal(), nil)
+		if err != nil {
+			err3 = fmt.Errorf("STAFFELN_REDIS_URL: %w", err)
+		} else {
+			_ = client.Close() // it was never connected
+		}
+	}
+	return Settings{Config: c, Cloud: cloud}, errors.Join(err1, err3, err2)
 }
 
 // Functions are the settings as the functions need them.

@@ -50,7 +50,9 @@ func (l *loader) check(c Config) {
 		}
 	}
 
-	l.checkURL("REDIS_URL", c.RedisURL, "redis", "rediss")
+	if !severalRedis.MatchString(c.RedisURL.Reveal()) { // which have lists of hosts, and are read where they are opened
+		l.checkURL("REDIS_URL", c.RedisURL, "redis", "rediss", "redis+cluster", "redis+sentinel", "rediss+cluster", "rediss+sentinel")
+	}
 	for _, u := range c.AMQPURLs {
 		l.checkURL("AMQP_URLS", u, "amqp", "amqps")
 	}
@@ -88,6 +90,8 @@ func (l *loader) checkKept(key string, retention backup.Age) {
 		l.about(key, "want a time such as 30d: nothing is kept for no time")
 	}
 }
+
+var severalRedis = regexp.MustCompile(`^rediss?\+(cluster|sentinel)://.`)
 
 // Off is the METRICS_LISTEN of a process that serves no metrics.
 const Off = "off"

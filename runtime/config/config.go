@@ -67,7 +67,7 @@ type Config struct {
 
 	// How many backups are under way at once in the whole cloud. 0 is as many as RUNNING_PER_SERVICE times the cinder-backup services that are up.
 	MaxRunning int `env:"MAX_RUNNING" envDefault:"0" unit:"backups" min:"0"`
-	// How many of one project. 0 is no limit.
+	// How many of one project. 0 is half of the whole cloud's.
 	MaxRunningPerProject int `env:"MAX_RUNNING_PER_PROJECT" envDefault:"0" unit:"backups" min:"0"`
 	// How many of volumes of one volume backend. 0 is no limit.
 	MaxRunningPerBackend int `env:"MAX_RUNNING_PER_BACKEND" envDefault:"0" unit:"backups" min:"0"`
@@ -96,8 +96,8 @@ type Config struct {
 	// Into how many parts the work is split. All processes must have the same; to change it, stop all of them and empty Redis.
 	Shards int `env:"SHARDS" envDefault:"16" unit:"shards" min:"1" max:"1024"`
 
-	// Where the ledger is. Empty is one inside the process, which a restart empties: for one process only.
-	RedisURL URL `env:"REDIS_URL" unit:"redis:// or rediss:// URL" secret:"true"`
+	// Where the ledger is: redis://[user:password@]host[:port][/db], redis+cluster://[user:password@]host,host or redis+sentinel://master[:password]@sentinel,sentinel[/db], with rediss for TLS. Empty is one inside the process, which a restart empties: for one process only.
+	RedisURL URL `env:"REDIS_URL" unit:"redis URL" secret:"true"`
 	// A file with the certificates to trust for it, instead of the system's.
 	RedisCA string `env:"REDIS_CA" unit:"path of a PEM file"`
 	// Whether its certificate goes unchecked.
@@ -112,7 +112,7 @@ type Config struct {
 	// The queue of our own, beside those of other consumers.
 	AMQPQueue string `env:"AMQP_QUEUE" envDefault:"staffeln" unit:"name"`
 	// How many messages are under way at once.
-	AMQPPrefetch int `env:"AMQP_PREFETCH" envDefault:"100" unit:"messages" min:"1" max:"65535"`
+	AMQPPrefetch int `env:"AMQP_PREFETCH" envDefault:"300" unit:"messages" min:"1" max:"65535"`
 	// How many messages the queue holds; above it the oldest go.
 	AMQPMaxLength int `env:"AMQP_MAX_LENGTH" envDefault:"100000" unit:"messages" min:"1"`
 	// How long a message waits before it goes.
