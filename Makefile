@@ -5,6 +5,7 @@ GO ?= go
 STAFFELN_DEVCLOUD ?= http://127.0.0.1:5000/v3
 export STAFFELN_DEVCLOUD
 
+# Run one after the other (-p 1): they share the cloud.
 E2E   := ./testutil/behaviour ./testutil/contract ./runtime/openstack
 BENCH  = $(sort $(dir $(shell grep -rlE --include='*_test.go' '^func Benchmark' .)))
 # Go's race detector needs a C compiler.
@@ -53,4 +54,4 @@ devcloud-down: ## stop it; testutil/devcloud/down --purge removes its state, too
 	testutil/devcloud/down
 
 e2e: services ## the behavioural suite and the contracts on the cloud of make devcloud, or STAFFELN_DEVCLOUD
-	$(GO) test -tags e2e -count=1 -timeout 40m -p 1 $(E2E) # one package after the other: they share the cloud
+	$(GO) test -tags e2e -count=1 -timeout 40m -p 1 $(E2E)

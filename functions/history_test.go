@@ -581,3 +581,38 @@ func TestEveryHistoryCostsLittle(t *testing.T) {
 		t.Errorf("%.2f calls per backup with 200 projects, %.2f with 100: not linear", per[200], per[100])
 	}
 }
+
+func TestProjectsThatAreNotOursToLookAt(t *testing.T) {
+	for _, tc := range []struct {
+		name, user string
+		environ    []string
+	}{
+		{"the service user has no role there", "backup-min", nil},
+		{"the operator left it out", "backup-svc", []string{"STAFFELN_EXCLUDE_PROJECTS=theirs"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := tell(t, world.Options{User: tc.user, Environ: tc.environ}).quiet()
+			project := s.Cloud.AddProjectIn(s.Cloud.AddDomain("elsewhere"), "theirs")
+			s.step(5 * time.Second)
+			server := s.Cloud.AddServer(project, "x", nil, s.Cloud.AddVolume(project, "x-data", 1, nil))
+			s.Cloud.SetServerMetadata(server, map[string]string{"backup": "yes"})
+			s.pass(30*time.Minute, time.Minute)
+			if n := len(s.Cloud.Backups()); n != 0 {
+				t.Errorf("%d backups", n)
+			}
+			if n := len(s.Errors); n != 0 {
+				t.Errorf("%d events were not taken, the first: %v", n, s.Errors[0])
+			}
+		})
+	}
+}
+
+func TestASlotThatNoServiceTookIsTold(t *testing.T) {
+	s := tell(t, world.Options{User: "backup-min", Environ: []string{"STAFFELN_BACKUP_PERIOD=2h"}}).quiet()
+	s.step(5 * time.Second)
+	s.services(false)
+	s.optIn("web-1")
+	s.pass(130*time.Minute, time.Minute)
+	s.want("alpha's failures", s.failures("alpha"),
+		"web-1-data: could not start within its slot: cinder: Service not found for creating backup.")
+}

@@ -63,7 +63,7 @@ func (s Settings) Functions() functions.Settings {
 	return functions.Settings{
 		Classes: s.Policies(),
 		Keys: backup.Keys{OptIn: s.FilterTag, Skip: s.SkipTag, Schedule: s.ScheduleKey,
-			Retention: s.RetentionKey, Overrides: s.Overrides},
+			Retention: s.RetentionKey, Overrides: s.Overrides, MinPeriod: s.OverrideMinPeriod},
 		Template:   s.NameTemplate,
 		Limits:     backup.Limits{Cloud: s.MaxRunning, Project: s.MaxRunningPerProject, Backend: s.MaxRunningPerBackend},
 		PerService: s.RunningPerService, VolumeLimit: s.VolumeLimit, VolumeLimits: s.VolumeLimits,

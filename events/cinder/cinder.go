@@ -6,8 +6,6 @@
 package cinder
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -15,6 +13,7 @@ import (
 	"time"
 
 	"staffeln/events"
+	"staffeln/events/wire"
 )
 
 // VolumeTypes are the event types after which a volume's protection can be
@@ -73,45 +72,79 @@ func DecodeVolume(e events.Event) (Volume, error) {
 	if !strings.HasPrefix(e.Type, "volume.") {
 		return Volume{}, errors.New("not a notification about a volume")
 	}
-	var p struct {
-		ID          string          `json:"volume_id"`
-		Tenant      string          `json:"tenant_id"`
-		Name        string          `json:"display_name"`
-		Status      string          `json:"status"`
-		Size        int             `json:"size"`
-		Host        string          `json:"host"`
-		Metadata    json.RawMessage `json:"metadata"`
-		Attachments *[]struct {
-			Server  string `json:"instance_uuid"`
-			Status  string `json:"attach_status"`
-			Deleted bool   `json:"deleted"`
-		} `json:"volume_attachment"`
-	}
-	if json.Unmarshal(e.Data, &p) != nil {
-		return Volume{}, errors.New("the payload is not a volume's")
-	}
-	v := Volume{Name: p.Name, Status: p.Status, Size: p.Size, Event: e.Type, At: e.At}
-	var ok bool
-	if v.ID, ok = resourceID(p.ID); !ok {
-		return Volume{}, errors.New("no volume_id")
-	}
-	if v.Project, ok = projectID(p.Tenant); !ok {
-		return Volume{}, fmt.Errorf("volume %s: no id of its project", v.ID)
-	}
-	v.Backend, _, _ = strings.Cut(p.Host, "#")
-	v.Deleted = e.Type == "volume.delete.end" || p.Status == "deleted"
-	v.Metadata, v.HasMetadata = readMetadata(p.Metadata)
-	if p.Attachments != nil {
-		v.HasServers = true
-		for _, a := range *p.Attachments {
-			// While a volume is being attached or detached it has a row already, or still.
-			server, ok := resourceID(a.Server)
-			if ok && a.Status == "attached" && !a.Deleted && !slices.Contains(v.Servers, server) {
-				v.Servers = append(v.Servers, server)
-			}
+	var id, tenant, name, status, size, host, metadata, attachments wire.Value
+	s := wire.Scan(e.Data)
+	for s.Object(); s.Next(); {
+		switch string(s.Key) {
+		case "volume_id":
+			id = s.Value()
+		case "tenant_id":
+			tenant = s.Value()
+		case "display_name":
+			name = s.Value()
+		case "status":
+			status = s.Value()
+		case "size":
+			size = s.Value()
+		case "host":
+			host = s.Value()
+		case "metadata":
+			metadata = s.Value()
+		case "volume_attachment":
+			attachments = s.Value()
+		default:
+			s.Skip()
 		}
 	}
+	var is wire.Optional
+	v := Volume{Name: is.Text(name), Status: is.Text(status), Size: is.Int(size), Event: e.Type, At: e.At}
+	v.Backend, _, _ = strings.Cut(is.Text(host), "#")
+	v.Deleted = e.Type == "volume.delete.end" || v.Status == "deleted"
+	v.Metadata, v.HasMetadata = wire.Metadata(metadata)
+	v.Servers, v.HasServers = readAttachments(&is, attachments)
+	volume, project := is.Text(id), is.Text(tenant)
+	if s.End() != nil || is.Odd() {
+		return Volume{}, errors.New("the payload is not a volume's")
+	}
+	var ok bool
+	if v.ID, ok = wire.ResourceID(volume); !ok {
+		return Volume{}, errors.New("no volume_id")
+	}
+	if v.Project, ok = wire.ProjectID(project); !ok {
+		return Volume{}, fmt.Errorf("volume %s: no id of its project", v.ID)
+	}
 	return v, nil
+}
+
+// readAttachments reads volume_attachment, a list of objects: the servers that
+// have the volume. While one is being attached or detached it has a row already,
+// or still.
+func readAttachments(is *wire.Optional, list wire.Value) (servers []string, has bool) {
+	rows, has := is.List(list)
+	for _, row := range rows {
+		var server, status, deleted wire.Value
+		if is.Object(row) {
+			s := wire.Scan(row)
+			for s.Object(); s.Next(); {
+				switch string(s.Key) {
+				case "instance_uuid":
+					server = s.Value()
+				case "attach_status":
+					status = s.Value()
+				case "deleted":
+					deleted = s.Value()
+				default:
+					s.Skip()
+				}
+			}
+		}
+		id, ok := wire.ResourceID(is.Text(server))
+		attached, gone := is.Text(status) == "attached", is.Bool(deleted)
+		if ok && attached && !gone && !slices.Contains(servers, id) {
+			servers = append(servers, id)
+		}
+	}
+	return servers, has
 }
 
 // A Backup is what a notification says of one backup, ours or a tenant's own
@@ -150,117 +183,52 @@ func DecodeBackup(e events.Event) (Backup, error) {
 	if !strings.HasPrefix(e.Type, "backup.") {
 		return Backup{}, errors.New("not a notification about a backup")
 	}
-	var p struct {
-		ID         string `json:"backup_id"`
-		Volume     string `json:"volume_id"`
-		Tenant     string `json:"tenant_id"`
-		Name       string `json:"display_name"`
-		Status     string `json:"status"`
-		FailReason string `json:"fail_reason"`
-		Parent     string `json:"parent_id"`
-		Size       int    `json:"size"`
-		Host       string `json:"host"`
-		Dependents int    `json:"num_dependent_backups"`
+	var id, volume, tenant, name, status, reason, parent, size, host, dependents wire.Value
+	s := wire.Scan(e.Data)
+	for s.Object(); s.Next(); {
+		switch string(s.Key) {
+		case "backup_id":
+			id = s.Value()
+		case "volume_id":
+			volume = s.Value()
+		case "tenant_id":
+			tenant = s.Value()
+		case "display_name":
+			name = s.Value()
+		case "status":
+			status = s.Value()
+		case "fail_reason":
+			reason = s.Value()
+		case "parent_id":
+			parent = s.Value()
+		case "size":
+			size = s.Value()
+		case "host":
+			host = s.Value()
+		case "num_dependent_backups":
+			dependents = s.Value()
+		default:
+			s.Skip()
+		}
 	}
-	if json.Unmarshal(e.Data, &p) != nil {
+	var is wire.Optional
+	b := Backup{
+		Name: is.Text(name), Status: is.Text(status), FailReason: is.Text(reason), Size: is.Int(size),
+		Host: is.Text(host), Dependents: is.Int(dependents), Event: e.Type, At: e.At,
+	}
+	b.Deleted = e.Type == "backup.delete.end" && b.Status == "deleted"
+	b.Volume, _ = wire.ResourceID(is.Text(volume))
+	b.Parent, _ = wire.ResourceID(is.Text(parent))
+	backup, project := is.Text(id), is.Text(tenant)
+	if s.End() != nil || is.Odd() {
 		return Backup{}, errors.New("the payload is not a backup's")
 	}
-	b := Backup{
-		Name: p.Name, Status: p.Status, FailReason: p.FailReason, Size: p.Size,
-		Host: p.Host, Dependents: p.Dependents, Event: e.Type, At: e.At,
-		Deleted: e.Type == "backup.delete.end" && p.Status == "deleted",
-	}
 	var ok bool
-	if b.ID, ok = resourceID(p.ID); !ok {
+	if b.ID, ok = wire.ResourceID(backup); !ok {
 		return Backup{}, errors.New("no backup_id")
 	}
-	if b.Project, ok = projectID(p.Tenant); !ok {
+	if b.Project, ok = wire.ProjectID(project); !ok {
 		return Backup{}, fmt.Errorf("backup %s: no id of its project", b.ID)
 	}
-	b.Volume, _ = resourceID(p.Volume)
-	b.Parent, _ = resourceID(p.Parent)
 	return b, nil
-}
-
-// readMetadata reads metadata as Cinder writes a volume's, a list of
-// {"key":, "value":}, or an object. false means that there is none to be read
-// (a snapshot's is a string), which is not the same as empty.
-func readMetadata(raw json.RawMessage) (map[string]string, bool) {
-	raw = bytes.TrimSpace(raw)
-	if len(raw) == 0 {
-		return nil, false
-	}
-	switch raw[0] {
-	case '[':
-		var pairs []struct {
-			Key   *string         `json:"key"`
-			Value json.RawMessage `json:"value"`
-		}
-		if json.Unmarshal(raw, &pairs) != nil {
-			return nil, false
-		}
-		m := make(map[string]string, len(pairs))
-		for _, p := range pairs {
-			if p.Key == nil {
-				return nil, false
-			}
-			m[*p.Key] = valueText(p.Value)
-		}
-		return m, true
-	case '{':
-		var values map[string]json.RawMessage
-		if json.Unmarshal(raw, &values) != nil {
-			return nil, false
-		}
-		m := make(map[string]string, len(values))
-		for k, v := range values {
-			m[k] = valueText(v)
-		}
-		return m, true
-	}
-	return nil, false
-}
-
-// valueText is a metadata value: Cinder's are strings, and anything else stands
-// as its JSON text.
-func valueText(v json.RawMessage) string {
-	var s string
-	if json.Unmarshal(v, &s) != nil {
-		return string(v)
-	}
-	return s // "" for null
-}
-
-// resourceID returns id in lower case if it is a UUID with hyphens. Ids reach
-// URLs and keys: nothing else passes.
-func resourceID(id string) (string, bool) {
-	if !isUUID(id) {
-		return "", false
-	}
-	return strings.ToLower(id), true
-}
-
-// projectID returns id in lower case if it is one that Keystone makes: the 32
-// hexadecimal digits of a UUID, with hyphens where it came from elsewhere.
-func projectID(id string) (string, bool) {
-	if !(len(id) == 32 && isHex(id)) && !isUUID(id) {
-		return "", false
-	}
-	return strings.ToLower(id), true
-}
-
-func isUUID(s string) bool {
-	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
-		return false
-	}
-	return isHex(s[:8]) && isHex(s[9:13]) && isHex(s[14:18]) && isHex(s[19:23]) && isHex(s[24:])
-}
-
-func isHex(s string) bool {
-	for i := range len(s) {
-		if c := s[i] | 0x20; !('0' <= s[i] && s[i] <= '9') && !('a' <= c && c <= 'f') {
-			return false
-		}
-	}
-	return true
 }

@@ -7,16 +7,14 @@
 package nova
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"staffeln/events"
+	"staffeln/events/wire"
 )
 
 // Types are the event types after which a server's protection can be another:
@@ -118,197 +116,182 @@ func DecodeInstance(e events.Event) (Instance, error) {
 		n.VolumeChange = true
 	}
 
-	var p payload
-	if err := json.Unmarshal(e.Data, &p); err != nil || (p.Data == nil && !legacy) || (p.Data != nil && !p.known()) {
-		return opaque(n, e.Data)
+	p, err := readPayload(e.Data)
+	if err != nil {
+		return Instance{}, err
 	}
-	f := &p.fields
-	if p.Data != nil {
-		f = p.Data
-	}
-	var ok bool
-	if n.ID, ok = resourceID(f.UUID, f.InstanceID); !ok {
+	f, is, ok := &p.fields, wire.Optional{}, false
+	if n.ID, ok = wire.ResourceID(is.Text(f.uuid), is.Text(f.instanceID)); !ok {
 		return Instance{}, errors.New("no id of a server")
 	}
-	if n.Project, ok = projectID(f.Tenant); !ok {
-		return Instance{}, fmt.Errorf("server %s: no id of its project", n.ID)
+	n.Project, ok = wire.ProjectID(is.Text(f.tenant))
+	opaque := n
+	opaque.Opaque = true
+	if !p.known(legacy) {
+		return opaque, nil
 	}
-	n.Name = f.Name
-	n.Volume, _ = resourceID(f.NewVolume, f.Volume)
 
+	n.Name = is.Text(f.name)
+	n.Volume, _ = wire.ResourceID(is.Text(f.newVolume), is.Text(f.volume))
 	// The legacy payload calls the task state state_description, "" for none.
-	n.State, n.TaskState = f.State, cmp.Or(f.TaskState, f.StateDescription)
+	description := is.Text(f.stateDescription)
+	n.State, n.TaskState = is.Text(f.state), cmp.Or(is.Text(f.taskState), description)
 	n.OldState, n.OldTaskState = n.State, n.TaskState
-	change := f.states
-	change.New = f.State
-	if f.StateUpdate != nil {
-		change = f.StateUpdate.Data
+	change := f.states // legacy: beside the rest
+	if !f.update.IsNull() {
+		change = readUpdate(&is, f.update)
 	}
-	if name == "instance.update" && change.Old != "" {
-		n.State, n.OldState = change.New, change.Old
-		n.TaskState, n.OldTaskState = change.NewTask, change.OldTask
+	state, oldState, task, oldTask := is.Text(change.state), is.Text(change.oldState), is.Text(change.newTask), is.Text(change.oldTask)
+	if name == "instance.update" && oldState != "" {
+		n.State, n.OldState = state, oldState
+		n.TaskState, n.OldTaskState = task, oldTask
 		n.StateOnly = n.State != n.OldState || n.TaskState != n.OldTaskState || n.State == "building"
 	}
 	n.Deleted = n.Deleted || n.State == "deleted"
-
-	n.Metadata, n.HasMetadata = readMetadata(f.Metadata)
-	if f.Tags != nil {
-		n.Tags, n.HasTags = *f.Tags, true
+	n.Tags, n.HasTags = is.Texts(f.tags)
+	if is.Odd() {
+		return opaque, nil
 	}
+	if !ok {
+		return Instance{}, fmt.Errorf("server %s: no id of its project", n.ID)
+	}
+	n.Metadata, n.HasMetadata = wire.Metadata(f.metadata)
 	return n, nil
 }
 
-// opaque reads the ids out of a payload that is otherwise not understood.
-func opaque(n Instance, data []byte) (Instance, error) {
-	n.Opaque = true
-	var top map[string]json.RawMessage
-	if json.Unmarshal(data, &top) != nil {
-		return Instance{}, errors.New("the payload is not a JSON object")
-	}
-	if inner, ok := top["nova_object.data"]; ok {
-		top = nil
-		if json.Unmarshal(inner, &top) != nil {
-			return Instance{}, errors.New("nova_object.data is not a JSON object")
-		}
-	}
-	text := func(key string) (s string) {
-		_ = json.Unmarshal(top[key], &s) // "" for what is not a string
-		return s
-	}
-	var ok bool
-	if n.ID, ok = resourceID(text("uuid"), text("instance_id")); !ok {
-		return Instance{}, errors.New("no id of a server")
-	}
-	n.Project, _ = projectID(text("tenant_id"))
-	return n, nil
-}
-
-// A payload is either form: a versioned one has everything in Data.
+// A payload is either form: a versioned one has its fields in nova_object.data.
 type payload struct {
-	Object  string  `json:"nova_object.name"`
-	Version string  `json:"nova_object.version"`
-	Data    *fields `json:"nova_object.data"`
+	object, version wire.Value
+	versioned       bool
 	fields
 }
 
-// known says whether the versioned object is one whose fields mean what is
-// thought here. All that derive from InstancePayload are at major version 1, but
-// for InstanceUpdatePayload 2.0, which only dropped bandwidth
-// (nova/notifications/objects/instance.py).
-func (p *payload) known() bool {
-	major, _, _ := strings.Cut(p.Version, ".")
-	return major == "1" || (major == "2" && p.Object == "InstanceUpdatePayload")
-}
-
+// fields are the values as they are written, those of both forms.
 type fields struct {
-	UUID       string          `json:"uuid"`        // versioned
-	InstanceID string          `json:"instance_id"` // legacy
-	Tenant     string          `json:"tenant_id"`
-	Name       string          `json:"display_name"`
-	State      string          `json:"state"`
-	Metadata   json.RawMessage `json:"metadata"`
-	Tags       *[]string       `json:"tags"`
-	Volume     string          `json:"volume_id"`
-	NewVolume  string          `json:"new_volume_id"`
-
-	TaskState        string `json:"task_state"`        // versioned
-	StateDescription string `json:"state_description"` // legacy
-
-	states                // legacy: beside the rest
-	StateUpdate *struct { // versioned: an object of their own
-		Data states `json:"nova_object.data"`
-	} `json:"state_update"`
+	uuid                         wire.Value // versioned
+	instanceID                   wire.Value // legacy
+	tenant, name, metadata, tags wire.Value
+	volume, newVolume            wire.Value
+	taskState                    wire.Value // versioned
+	stateDescription             wire.Value // legacy
+	update                       wire.Value // versioned: an object with states of its own
+	states
 }
 
-type states struct {
-	Old     string `json:"old_state"`
-	New     string `json:"state"` // legacy: taken by fields.State
-	OldTask string `json:"old_task_state"`
-	NewTask string `json:"new_task_state"`
-}
+type states struct{ state, oldState, oldTask, newTask wire.Value }
 
-// readMetadata reads metadata as Nova writes it, an object of strings, or as old
-// releases did, a list of {"key":, "value":}. false means that there is none to
-// be read, which is not the same as empty.
-func readMetadata(raw json.RawMessage) (map[string]string, bool) {
-	raw = bytes.TrimSpace(raw)
-	if len(raw) == 0 {
-		return nil, false
-	}
-	switch raw[0] {
-	case '{':
-		var plain map[string]string
-		if !bytes.Contains(raw, []byte("null")) && json.Unmarshal(raw, &plain) == nil {
-			return plain, true
-		}
-		var odd map[string]json.RawMessage
-		if json.Unmarshal(raw, &odd) != nil {
-			return nil, false
-		}
-		m := make(map[string]string, len(odd))
-		for k, v := range odd {
-			m[k] = valueText(v)
-		}
-		return m, true
-	case '[':
-		var pairs []struct {
-			Key   *string         `json:"key"`
-			Value json.RawMessage `json:"value"`
-		}
-		if json.Unmarshal(raw, &pairs) != nil {
-			return nil, false
-		}
-		m := make(map[string]string, len(pairs))
-		for _, p := range pairs {
-			if p.Key == nil {
-				return nil, false
+func readPayload(doc []byte) (payload, error) {
+	var p payload
+	var beside fields
+	odd := false
+	s := wire.Scan(doc)
+	for s.Object(); s.Next(); {
+		switch string(s.Key) {
+		case "nova_object.name":
+			p.object = s.Value()
+		case "nova_object.version":
+			p.version = s.Value()
+		case "nova_object.data":
+			p.fields, p.versioned, odd = fields{}, s.Is('{'), false
+			if !p.versioned {
+				odd = !s.Value().IsNull()
+				continue
 			}
-			m[*p.Key] = valueText(p.Value)
-		}
-		return m, true
-	}
-	return nil, false
-}
-
-func valueText(v json.RawMessage) string {
-	var s string
-	if json.Unmarshal(v, &s) != nil {
-		return string(v)
-	}
-	return s // "" for null
-}
-
-// resourceID returns the first of ids that is there, in lower case, if it is a
-// UUID with hyphens. Ids reach URLs and keys: nothing else passes.
-func resourceID(ids ...string) (string, bool) {
-	i := slices.IndexFunc(ids, func(id string) bool { return id != "" })
-	if i < 0 || !isUUID(ids[i]) {
-		return "", false
-	}
-	return strings.ToLower(ids[i]), true
-}
-
-// projectID returns id in lower case if it is one that Keystone makes: the 32
-// hexadecimal digits of a UUID, with hyphens where it came from elsewhere.
-func projectID(id string) (string, bool) {
-	if !(len(id) == 32 && isHex(id)) && !isUUID(id) {
-		return "", false
-	}
-	return strings.ToLower(id), true
-}
-
-func isUUID(s string) bool {
-	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
-		return false
-	}
-	return isHex(s[:8]) && isHex(s[9:13]) && isHex(s[14:18]) && isHex(s[19:23]) && isHex(s[24:])
-}
-
-func isHex(s string) bool {
-	for i := range len(s) {
-		if c := s[i] | 0x20; !('0' <= s[i] && s[i] <= '9') && !('a' <= c && c <= 'f') {
-			return false
+			for s.Object(); s.Next(); {
+				p.take(&s)
+			}
+		default:
+			beside.take(&s)
 		}
 	}
-	return true
+	if s.End() != nil {
+		return payload{}, errors.New("the payload is not a JSON object")
+	}
+	if odd {
+		return payload{}, errors.New("nova_object.data is not a JSON object")
+	}
+	if !p.versioned {
+		p.fields = beside
+	}
+	return p, nil
+}
+
+func (f *fields) take(s *wire.Scanner) {
+	switch string(s.Key) {
+	case "uuid":
+		f.uuid = s.Value()
+	case "instance_id":
+		f.instanceID = s.Value()
+	case "tenant_id":
+		f.tenant = s.Value()
+	case "display_name":
+		f.name = s.Value()
+	case "metadata":
+		f.metadata = s.Value()
+	case "tags":
+		f.tags = s.Value()
+	case "volume_id":
+		f.volume = s.Value()
+	case "new_volume_id":
+		f.newVolume = s.Value()
+	case "task_state":
+		f.taskState = s.Value()
+	case "state_description":
+		f.stateDescription = s.Value()
+	case "state_update":
+		f.update = s.Value()
+	default:
+		f.states.take(s)
+	}
+}
+
+func (c *states) take(s *wire.Scanner) {
+	switch string(s.Key) {
+	case "state":
+		c.state = s.Value()
+	case "old_state":
+		c.oldState = s.Value()
+	case "old_task_state":
+		c.oldTask = s.Value()
+	case "new_task_state":
+		c.newTask = s.Value()
+	default:
+		s.Skip()
+	}
+}
+
+// readUpdate reads state_update, an object with its fields in nova_object.data.
+func readUpdate(is *wire.Optional, update wire.Value) (c states) {
+	var data wire.Value
+	if is.Object(update) {
+		s := wire.Scan(update)
+		for s.Object(); s.Next(); {
+			if string(s.Key) == "nova_object.data" {
+				data = s.Value()
+			} else {
+				s.Skip()
+			}
+		}
+	}
+	if is.Object(data) {
+		s := wire.Scan(data)
+		for s.Object(); s.Next(); {
+			c.take(&s)
+		}
+	}
+	return c
+}
+
+// known says whether the fields mean what is thought here. A legacy payload has no
+// version. All versioned ones that derive from InstancePayload are at major version
+// 1, but for InstanceUpdatePayload 2.0, which only dropped bandwidth
+// (nova/notifications/objects/instance.py).
+func (p *payload) known(legacy bool) bool {
+	if !p.versioned {
+		return legacy
+	}
+	object, _ := p.object.Text()
+	version, _ := p.version.Text()
+	major, _, _ := strings.Cut(version, ".")
+	return major == "1" || (major == "2" && object == "InstanceUpdatePayload")
 }

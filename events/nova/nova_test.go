@@ -1,6 +1,7 @@
 package nova
 
 import (
+	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -12,9 +13,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"staffeln/events"
 	"staffeln/events/oslo"
+	"staffeln/events/wire"
 )
 
 var update = flag.Bool("update", false, "write the golden file anew")
@@ -264,25 +267,48 @@ func FuzzDecodeInstance(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, typ string, data []byte) {
 		i, err := DecodeInstance(events.Event{Type: typ, Data: data})
+		again, errAgain := DecodeInstance(events.Event{Type: typ, Data: rewritten(data)})
+		if (err == nil) != (errAgain == nil) {
+			t.Fatalf("%v; as encoding/json reads and writes it: %v", err, errAgain)
+		}
 		if err != nil {
 			if len(err.Error()) > 200 {
 				t.Fatalf("an error of %d bytes", len(err.Error()))
 			}
 			return
 		}
-		if !isUUID(i.ID) || i.ID != strings.ToLower(i.ID) {
+		if d := cmp.Diff(again, i, cmpopts.IgnoreFields(Instance{}, "Metadata")); d != "" { // see wire.FuzzMetadata
+			t.Fatalf("otherwise than encoding/json (-want +got):\n%s", d)
+		}
+		if id, ok := wire.ResourceID(i.ID); !ok || id != i.ID {
 			t.Fatalf("id %q", i.ID)
 		}
-		if _, ok := projectID(i.Project); !ok && !(i.Opaque && i.Project == "") {
+		if id, ok := wire.ProjectID(i.Project); id != i.Project || !ok && !i.Opaque {
 			t.Fatalf("project %q", i.Project)
 		}
-		if i.Volume != "" && !isUUID(i.Volume) {
+		if id, _ := wire.ResourceID(i.Volume); id != i.Volume {
 			t.Fatalf("volume %q", i.Volume)
 		}
 		if (i.Metadata != nil) != i.HasMetadata {
 			t.Fatalf("metadata %v, has it: %t", i.Metadata, i.HasMetadata)
 		}
 	})
+}
+
+// rewritten is a document as encoding/json reads it and writes it again; what it
+// cannot read stays.
+func rewritten(doc []byte) []byte {
+	d := json.NewDecoder(bytes.NewReader(doc))
+	d.UseNumber()
+	var v any
+	if !json.Valid(doc) || d.Decode(&v) != nil {
+		return doc
+	}
+	again, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return again
 }
 
 func BenchmarkDecodeInstance(b *testing.B) {

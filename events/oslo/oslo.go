@@ -76,7 +76,7 @@ func Decode(body []byte) (events.Event, error) {
 // maxScratch is the largest buffer that is kept for the next message.
 const maxScratch = 256 << 10
 
-var scratch = sync.Pool{New: func() any { b := make([]byte, 0, 8<<10); return &b }}
+var scratch = sync.Pool{New: func() any { b := make([]byte, 0, 8*peekSize); return &b }}
 
 // parseTime reads the forms of a timestamp. oslo writes str(utcnow()):
 // "2006-01-02 15:04:05.000000" in UTC without a zone, and without the fraction
@@ -149,9 +149,10 @@ func Peek(body []byte) (eventType string, ok bool) {
 			s.Skip()
 			continue
 		}
-		var prefix [peekSize]byte
+		buf := scratch.Get().(*[]byte)
+		defer scratch.Put(buf)
 		for _, size := range [...]int{peekSize / 4, peekSize} {
-			if eventType, ok := peekType(s.UnquotePrefix(prefix[:0:size])); ok {
+			if eventType, ok := peekType(s.UnquotePrefix((*buf)[:0:size])); ok {
 				return eventType, true
 			}
 		}

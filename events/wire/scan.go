@@ -178,6 +178,12 @@ func (s *Scanner) End() error {
 }
 
 func (s *Scanner) space() {
+	if s.i < len(s.b) && s.b[s.i] <= ' ' { // small enough to be inlined
+		s.spaces()
+	}
+}
+
+func (s *Scanner) spaces() {
 	for s.i < len(s.b) {
 		switch s.b[s.i] {
 		case ' ', '\t', '\n', '\r':

@@ -25,11 +25,12 @@ func (v Value) Text() (string, bool) {
 	return string(out), true
 }
 
-// Optional are the texts, integers and truths of an object that may be left out
-// or null. One that is of another kind is the zero value, and fails the lot.
+// Optional are the members of an object that may be left out or null, and read as
+// the zero value then. So does one that is of another kind than was asked for, and
+// makes the lot odd.
 type Optional struct{ odd bool }
 
-// Odd says that a value was of another kind than was asked for.
+// Odd says that a value was of another kind.
 func (o *Optional) Odd() bool { return o.odd }
 
 // Text is a text, "" for none.
@@ -54,6 +55,44 @@ func (o *Optional) Bool(v Value) bool {
 	yes := len(v) > 0 && v[0] == 't'
 	o.odd = o.odd || !yes && !v.IsNull() && v[0] != 'f'
 	return yes
+}
+
+// Object says whether there is an object.
+func (o *Optional) Object(v Value) bool {
+	yes := len(v) > 0 && v[0] == '{'
+	o.odd = o.odd || !yes && !v.IsNull()
+	return yes
+}
+
+// List are the elements of a list; false where there is none.
+func (o *Optional) List(v Value) ([]Value, bool) {
+	if v.IsNull() {
+		return nil, false
+	}
+	all := []Value{}
+	s := Scan(v)
+	for s.List(); s.Element(); {
+		all = append(all, s.Value())
+	}
+	if s.End() != nil {
+		o.odd = true
+		return nil, false
+	}
+	return all, true
+}
+
+// Texts are the elements of a list of texts, "" for null; false where there is
+// none. A list that is there is never nil.
+func (o *Optional) Texts(v Value) ([]string, bool) {
+	values, ok := o.List(v)
+	if !ok {
+		return nil, false
+	}
+	all := make([]string, len(values))
+	for i, v := range values {
+		all[i] = o.Text(v)
+	}
+	return all, true
 }
 
 // Metadata reads metadata as Nova and Cinder write them: an object, or a list of

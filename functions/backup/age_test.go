@@ -43,6 +43,7 @@ func TestParseAge(t *testing.T) {
 		{"a day more than a hundred years, in days", "36526d", "longer than 100 years"},
 		{"a second more than a hundred years", "3155760001s", "longer than 100 years"},
 		{"more than a hundred years of any one unit", "36601d", "longer than 100 years"},
+		{"so many hours that they would overflow to half an hour", "5124096h", "longer than 100 years"},
 		{"a hundred years as a sum of halves", "50y600mon1d", "longer than 100 years"},
 		{"a hundred years of each unit", "100y1200mon5200w36500d876000h52560000min3153600000s", "longer than 100 years"},
 		{"a hundred years each of the units that pass", "876000h52560000min3153600000s", "longer than 100 years"},

@@ -44,8 +44,10 @@ type Keys struct {
 	Skip string
 	// Schedule and Retention are the server metadata keys of the overrides.
 	Schedule, Retention string
-	// Overrides says whether the operator allows those at all.
+	// Overrides says whether the operator allows those at all, MinPeriod how frequent
+	// a schedule may be that a tenant sets; zero for as it likes.
 	Overrides bool
+	MinPeriod time.Duration
 }
 
 var (
@@ -113,9 +115,18 @@ func ReadWish(metadata map[string]string, tags []string, keys Keys, classes Clas
 		}
 		return v
 	}
-	w.Schedule = override(keys.Schedule, func(s string) error { _, err := ParseSchedule(s); return err })
+	w.Schedule = override(keys.Schedule, keys.schedule)
 	w.Retention = override(keys.Retention, func(s string) error { _, err := ParseAge(s); return err })
 	return w
+}
+
+// schedule says what is wrong with a schedule that a tenant set.
+func (k Keys) schedule(s string) error {
+	sched, err := ParseSchedule(s)
+	if err == nil && sched.Interval(time.Unix(0, 0)) < k.MinPeriod {
+		err = fmt.Errorf("%.60q is more frequent than every %s", s, k.MinPeriod)
+	}
+	return err
 }
 
 // words is everything a wish is decided from, so that two servers' readings can

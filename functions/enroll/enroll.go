@@ -117,6 +117,16 @@ func (f *Function) Volume(ctx context.Context, n cinder.Volume) error {
 
 // look reads a server and its volumes, decides, and writes down what it came to.
 func (f *Function) look(ctx context.Context, project, id string, enrolled bool, now time.Time) error {
+	// A project that is excluded, deleted, or where the service user has no role, is
+	// nobody's to look at. What is enrolled of it is left to reconcile, which can tell
+	// those apart.
+	_, included, err := f.Cloud.Project(ctx, project)
+	switch {
+	case err != nil && backup.FaultOf(err) == backup.Gone, err == nil && !included:
+		return nil
+	case err != nil:
+		return f.answer(ctx, project, id, err)
+	}
 	ticket, err := f.Ledger.Ticket(ctx, project)
 	if err != nil {
 		return err
@@ -129,18 +139,9 @@ func (f *Function) look(ctx context.Context, project, id string, enrolled bool, 
 		}
 		return f.withdraw(ctx, ticket, project, id, "deleted", now)
 	case err != nil:
-		return answer(err)
+		return f.answer(ctx, project, id, err)
 	}
 	wish := backup.ReadWish(server.Metadata, server.Tags, f.Settings.Keys, f.Settings.Classes)
-	if wish.In || len(wish.Problems) > 0 {
-		_, included, err := f.Cloud.Project(ctx, project)
-		if err != nil {
-			return answer(err)
-		}
-		if !included {
-			wish.In, wish.Problems, wish.Why = false, nil, "its project is excluded"
-		}
-	}
 	if !wish.In {
 		for _, p := range wish.Problems {
 			f.Log.WarnContext(ctx, "server not protected", "project", project, "server", id, "why", p)
@@ -152,7 +153,7 @@ func (f *Function) look(ctx context.Context, project, id string, enrolled bool, 
 	}
 	volumes, err := f.volumes(ctx, project, server.Volumes)
 	if err != nil {
-		return answer(err)
+		return f.answer(ctx, project, id, err)
 	}
 	e, protected, missing := backup.Enrol(server, wish, volumes, f.Settings.Keys)
 	for _, v := range missing {
@@ -206,11 +207,14 @@ func (f *Function) volumes(ctx context.Context, project string, ids []string) (m
 }
 
 // answer is what to do about an event that OpenStack could not be asked about.
-func answer(err error) error {
+// Where the operator has to act first, the event is not kept: there may be any
+// number of them, and reconcile sees what they were about.
+func (f *Function) answer(ctx context.Context, project, server string, err error) error {
 	e, ok := errors.AsType[*backup.CloudError](err)
 	switch {
 	case ok && e.Fault == backup.Operator:
-		return events.Later(time.Minute, err)
+		f.Log.WarnContext(ctx, "server not looked at", "project", project, "server", server, "err", err)
+		return nil
 	case ok && e.After > 0:
 		return events.Later(min(e.After, 10*time.Minute), err)
 	}

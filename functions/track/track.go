@@ -187,9 +187,9 @@ func (f *Function) see(ctx context.Context, runs []backup.Run) (map[string]*back
 	}
 	for _, r := range runs {
 		for i, b := range list {
-			if isOf(b, r) {
+			// Of several, those that no service took are not what became of the run.
+			if isOf(b, r) && (found[r.ID()] == nil || found[r.ID()].Status == "error") {
 				found[r.ID()] = &list[i]
-				break
 			}
 		}
 		if found[r.ID()] != nil || r.Backup == "" {
@@ -217,7 +217,8 @@ func isOf(b backup.CinderBackup, r backup.Run) bool {
 // settle carries out what has become of one run.
 func (f *Function) settle(ctx context.Context, r backup.Run, seen *backup.CinderBackup, now time.Time) error {
 	ctx = context.WithoutCancel(ctx) // an end is written down whole
-	v, protected, err := f.Ledger.Volume(ctx, r.Project, r.Volume)
+	// A volume no longer protected has no state; the ledger keeps none of it then.
+	v, _, err := f.Ledger.Volume(ctx, r.Project, r.Volume)
 	if err != nil {
 		return err
 	}
@@ -255,7 +256,7 @@ func (f *Function) settle(ctx context.Context, r backup.Run, seen *backup.Cinder
 		state.Why, state.Due = verdict.Why, now.Add(10*time.Second)
 		if verdict.NoService {
 			err = f.pause(ctx, verdict.Why, now)
-			state.Due = now.Add(unserved)
+			state.Waiting, state.Due = r.Slot, now.Add(unserved)
 		} else {
 			state.Retry = r.Slot
 		}
@@ -268,14 +269,13 @@ func (f *Function) settle(ctx context.Context, r backup.Run, seen *backup.Cinder
 		c.State = state.After(policy, r.Volume, r.Slot, now)
 	case backup.Unasked:
 		c.Run.State = backup.Failed
-		state.Due = now
+		state.Waiting, state.Why, state.Due = r.Slot, verdict.Why, now
 		c.State = state
 	}
 	done, ferr := f.Ledger.Finish(ctx, c)
 	if done {
 		f.tell(ctx, c, verdict)
 	}
-	_ = protected // a volume no longer protected keeps no state; the ledger sees to that
 	return errors.Join(err, ferr, f.Ledger.Release(ctx, r))
 }
 

@@ -2,7 +2,6 @@ package amqp
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"os"
 	"slices"
@@ -11,15 +10,13 @@ import (
 	"time"
 
 	amqp091 "github.com/rabbitmq/amqp091-go"
-	"github.com/redis/go-redis/v9"
 
 	"staffeln/events"
-	"staffeln/events/nova"
 	"staffeln/events/oslo"
 	"staffeln/testutil/services"
 )
 
-// BenchmarkIntake tells how near to a bare consumer the intake comes: one that
+// BenchmarkConsumer tells how near to a bare consumer ours comes: one that
 // acknowledges each message and does nothing else, with the same prefetch, on the
 // same queue, in the same run. A ratio of 0.8 means four fifths of its messages a
 // second. The kinds take turns, and the ratio is the median of those of the rounds,
@@ -27,12 +24,11 @@ import (
 //
 //	irrelevant  notifications nobody wants
 //	relevant    wanted, decoded, and a handler that does nothing
-//	typed       wanted, decoded down to the server, and two reads from a Redis in
-//	            one round trip
-func BenchmarkIntake(b *testing.B) {
+//
+// BenchmarkIntake in functions measures the whole way, with a real function behind.
+func BenchmarkConsumer(b *testing.B) {
 	const prefetch, messages, rounds = 300, 10_000, 7
 	broker := services.RabbitMQ(b)
-	cache := services.Redis(b)
 	body, err := os.ReadFile("../../events/nova/testdata/nova.compute.instance.update.nova-metadata-set.json")
 	if err != nil {
 		b.Fatal(err)
@@ -81,21 +77,6 @@ func BenchmarkIntake(b *testing.B) {
 		}
 	}
 	nothing := func(context.Context, events.Event) error { return nil }
-	typed := func(ctx context.Context, e events.Event) error {
-		i, err := nova.DecodeInstance(e)
-		if err != nil {
-			return err
-		}
-		_, err = cache.Pipelined(ctx, func(p redis.Pipeliner) error {
-			p.HGetAll(ctx, "enrolment:"+i.ID)
-			p.Get(ctx, "words:"+i.ID)
-			return nil
-		})
-		if errors.Is(err, redis.Nil) {
-			return nil
-		}
-		return err
-	}
 	bare := func() time.Duration {
 		conn, err := amqp091.Dial(url)
 		if err != nil {
@@ -132,7 +113,6 @@ func BenchmarkIntake(b *testing.B) {
 		{"bare", bare},
 		{"irrelevant", intake(false, nothing)},
 		{"relevant", intake(true, nothing)},
-		{"typed", intake(true, typed)},
 	}
 
 	// The consumer declares and binds the queue once before anything is published.

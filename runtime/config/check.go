@@ -165,23 +165,12 @@ func (l *loader) checkText(key, value string) {
 	}
 }
 
-// Placeholders are what a NAME_TEMPLATE may hold.
-var Placeholders = []string{"{VOLUME_NAME}", "{VOLUME_ID}", "{SERVER_NAME}", "{BACKUP_DATE}"}
-
-var placeholder = regexp.MustCompile(`\{[^{}]*\}`)
-
+// badTemplate is what is wrong with a NAME_TEMPLATE; "" for nothing.
 func badTemplate(template string) string {
-	for _, p := range placeholder.FindAllString(template, -1) {
-		if !slices.Contains(Placeholders, p) {
-			return fmt.Sprintf("%.60q is no placeholder: want any of %s", p, strings.Join(Placeholders, " "))
-		}
+	if err := backup.CheckTemplate(template); err != nil {
+		return err.Error()
 	}
-	switch rest := placeholder.ReplaceAllString(template, ""); {
-	case strings.ContainsAny(rest, "{}"):
-		return "want braces around placeholders only"
-	case len(template) > 255:
-		return "want at most 255 bytes"
-	case strings.ContainsFunc(rest, func(r rune) bool { return r < ' ' || r == 0x7f }):
+	if strings.ContainsFunc(template, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return "want no control characters"
 	}
 	return ""

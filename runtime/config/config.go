@@ -39,6 +39,8 @@ type Config struct {
 	RetentionKey string `env:"RETENTION_KEY" envDefault:"backup-retention" unit:"metadata key"`
 	// Whether tenants may set those two at all.
 	Overrides bool `env:"OVERRIDES" envDefault:"true" unit:"true or false"`
+	// How frequent a backup period may be that a tenant sets.
+	OverrideMinPeriod time.Duration `env:"OVERRIDE_MIN_PERIOD" envDefault:"1h" unit:"duration" min:"1s" max:"168h"`
 	// How many volumes of a project are protected at most, the oldest first. 0 is no limit.
 	VolumeLimit int `env:"VOLUME_LIMIT" envDefault:"0" unit:"volumes per project" min:"0"`
 	// Limits for single projects, before the one above. 0 is no limit.

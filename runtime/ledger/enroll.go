@@ -18,7 +18,7 @@ func (l *Ledger) Enrolment(ctx context.Context, project, server string) (e backu
 	if !goodID(project) || !goodID(server) {
 		return e, lastStamp, false, nil
 	}
-	row, err := l.rdb.HGet(ctx, l.of(project).servers(), server).Result()
+	row, err := l.lookup.get(ctx, l.of(project).servers(), server)
 	if errors.Is(err, redis.Nil) {
 		return e, lastStamp, false, nil
 	}
@@ -39,7 +39,7 @@ func (l *Ledger) ServersOf(ctx context.Context, project, volume string) ([]strin
 	if !goodID(project) || !goodID(volume) {
 		return nil, nil
 	}
-	row, err := l.rdb.HGet(ctx, l.of(project).volumes(), volume).Result()
+	row, err := l.lookup.get(ctx, l.of(project).volumes(), volume)
 	if errors.Is(err, redis.Nil) {
 		return nil, nil
 	}

@@ -27,8 +27,9 @@ import (
 
 // A Ledger is the ledger in Redis. It may be used by several goroutines.
 type Ledger struct {
-	rdb  redis.UniversalClient
-	keys keys
+	rdb    redis.UniversalClient
+	keys   keys
+	lookup *lookup
 }
 
 // Options say how the ledger is laid out in Redis. All processes that share one
@@ -48,7 +49,7 @@ func New(rdb redis.UniversalClient, o Options) *Ledger {
 	if o.Prefix == "" {
 		o.Prefix = "staffeln"
 	}
-	return &Ledger{rdb: rdb, keys: keys{prefix: o.Prefix, shards: min(o.Shards, 1000)}}
+	return &Ledger{rdb: rdb, keys: keys{prefix: o.Prefix, shards: min(o.Shards, 1000)}, lookup: &lookup{rdb: rdb}}
 }
 
 // Shards is in how many parts the work is split; they count from 0.

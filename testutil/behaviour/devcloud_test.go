@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
 )
 
 // The cloud is that of STAFFELN_DEVCLOUD (Keystone's address), by default the
@@ -22,14 +24,31 @@ func TestOnARealCloudWithTheRoleAdmin(t *testing.T)   { onARealCloud(t, adminRig
 func TestOnARealCloudWithTheLeastRights(t *testing.T) { onARealCloud(t, leastRights) }
 
 func onARealCloud(t *testing.T, r rights) {
-	t.Cleanup(func() { // the queues that the programs have left
-		for queue := range strings.Lines(rabbitmqctl(t, "list_queues", "name")) {
-			if queue = strings.TrimSpace(queue); strings.HasPrefix(queue, "behaviour-") {
-				rabbitmqctl(t, "delete_queue", queue)
+	t.Cleanup(func() { removeQueues(t) })
+	run(t, r, 3, devcloud)
+}
+
+// removeQueues removes the queues that the programs have left in the broker.
+func removeQueues(t *testing.T) {
+	conn, err := amqp.Dial(devcloudBroker)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer conn.Close()
+	ch, err := conn.Channel()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for queue := range strings.Lines(rabbitmqctl(t, "list_queues", "name")) {
+		if queue = strings.TrimSpace(queue); strings.HasPrefix(queue, "behaviour-") {
+			if _, err := ch.QueueDelete(queue, false, false, false); err != nil {
+				t.Error(err)
+				return
 			}
 		}
-	})
-	run(t, r, 3, devcloud)
+	}
 }
 
 const devcloudBroker = "amqp://openstack:" + password + "@127.0.0.1:5673/"

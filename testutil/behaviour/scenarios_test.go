@@ -19,9 +19,7 @@ import (
 // scenarios are the promises.
 var scenarios = []scenario{
 	{name: "RabbitMQ may be restarted: what happened meanwhile is found, and notifications arrive again", alone: true, play: brokerRestarted},
-
 	{name: "A server that opts in has its volumes backed up, told, restored and backed up again", alone: true, play: mainJob},
-
 	{name: "Without notifications all is done the same, a reconcile period later at most", play: withoutNotifications},
 	{name: "A project over its quota is told so, not asked for again and again, and others go on", play: overQuota},
 	{name: "A backup that Cinder fails without a word is noticed, tried once more as full and recorded", play: failsInCinder},
@@ -29,6 +27,7 @@ var scenarios = []scenario{
 	{name: "Redis may be emptied at any time: no slot is backed up twice and nothing is forgotten", play: redisEmptied},
 	{name: "The program may be killed at any step of a backup", play: killedAtAnyStep},
 	{name: "Answers that are lost, broken or nonsense start nothing twice and lose nothing", play: answersLost},
+	{name: "Lists and looks that are answered with nonsense are asked for again", play: nonsense},
 	{name: "Two processes together do each thing once, though one is killed now and then", play: twoProcesses},
 	{name: "When told to stop the program ends what it has begun", play: drains},
 	{name: "Messages that nobody can read are set aside and stop nothing", play: brokenMessages},
@@ -294,7 +293,7 @@ func whileConnecting(s *scene) {
 
 func redisEmptied(s *scene) {
 	p := s.project(nil)
-	servers, v := p.machines("running", "asked", "opted", "last")
+	servers, v := p.machines("running", "asked", "opted", "told", "last")
 	s.start(s.settings(map[string]string{
 		"STAFFELN_REDIS_URL": s.ledger(), "STAFFELN_INCLUDE_PROJECTS": only(p),
 	}))
@@ -321,6 +320,14 @@ func redisEmptied(s *scene) {
 	askedWithin(p, time.Now(), later, v[2])
 	complete(p, v[2])
 
+	// Between the end of the backup and the word to the server.
+	lost := make(chan struct{})
+	s.front.once(func(r *request) bool { return r.Method != "GET" && strings.Contains(r.Path, servers[3]+"/metadata") },
+		act{Before: func() { s.redis.FlushAll(); close(lost) }, Drop: true})
+	p.optIn(servers[3])
+	await(p, lost, 2*later, "the server is told")
+	stamped(p, told, servers[3])
+
 	// With nothing under way: it comes to know all that it knew, and starts nothing.
 	s.redis.FlushAll()
 	l := ledger.New(s.redis.Client(), ledger.Options{})
@@ -333,8 +340,8 @@ func redisEmptied(s *scene) {
 		if err != nil {
 			return err.Error()
 		}
-		if len(vols) != 3 || len(records) != 3 {
-			return fmt.Sprintf("it knows %d volumes and %d backups of 3", len(vols), len(records))
+		if len(vols) != 4 || len(records) != 4 {
+			return fmt.Sprintf("it knows %d volumes and %d backups of 4", len(vols), len(records))
 		}
 		for _, vol := range vols {
 			if vol.State.LastSlot.IsZero() || vol.State.LastComplete.IsZero() {
@@ -343,7 +350,7 @@ func redisEmptied(s *scene) {
 		}
 		return ""
 	})
-	askedWithin(p, p.optIn(servers[3]), later, v[3])
+	askedWithin(p, p.optIn(servers[4]), later, v[4])
 	complete(p, v...)
 	stamped(p, told, servers...)
 	for _, one := range v {
@@ -463,6 +470,43 @@ func answersLost(s *scene) {
 	}
 	oncePerRun(p)
 	s.front.checkOnce(s.t, false)
+}
+
+func nonsense(s *scene) {
+	p := s.project(nil)
+	servers, v := p.machines("one")
+	run := s.start(s.settings(map[string]string{
+		"STAFFELN_REDIS_URL": s.ledger(), "STAFFELN_INCLUDE_PROJECTS": only(p),
+	}))
+	edit := func(to func([]byte) []byte) act { return act{Edit: to} }
+	firsts := map[string]act{
+		"/servers/" + servers[0]: edit(func([]byte) []byte { return nil }),
+		"/volumes/":              edit(func(b []byte) []byte { return b[:len(b)/2] }),
+		"/backups/detail":        edit(func([]byte) []byte { return []byte(`{"backups": {"id": 1}}`) }),
+	}
+	answered := map[string]bool{}
+	s.front.on(func(r *request) act {
+		for kind, a := range firsts {
+			if r.Method == "GET" && strings.Contains(r.Path, kind) && !answered[kind] {
+				answered[kind] = true
+				return a
+			}
+		}
+		return act{}
+	})
+	p.optIn(servers[0])
+	complete(p, v...)
+	stamped(p, time.Time{}, servers...)
+	s.front.mu.Lock()
+	defer s.front.mu.Unlock()
+	for kind := range firsts {
+		if !answered[kind] {
+			s.t.Errorf("nobody asked for %s", kind)
+		}
+	}
+	if len(run.log.lines("err=")) == 0 {
+		s.t.Error("nothing is said of it")
+	}
 }
 
 func twoProcesses(s *scene) {
