@@ -26,3 +26,29 @@ func TestATenantsScheduleIsNotMoreFrequentThanAllowed(t *testing.T) {
 		})
 	}
 }
+
+func TestNothingStartsWhileAnUnservedBackupIsThere(t *testing.T) {
+	v := Volume{ID: "v", Status: "in-use", Size: 1}
+	none := Quota{Usage{Limit: -1}, Usage{Limit: -1}}
+	broken := CinderBackup{ID: "b", Volume: "other", Status: "error", FailReason: "Service not found for creating backup.",
+		Metadata: map[string]string{MetaAutomated: "True"}}
+	for _, tc := range []struct {
+		name   string
+		change func(*CinderBackup)
+		want   Action
+	}{
+		{"it waits for it", func(*CinderBackup) {}, Wait},
+		{"also while it is being removed", func(b *CinderBackup) { b.Status = "deleting" }, Wait},
+		{"one that failed for another reason does not matter", func(b *CinderBackup) { b.FailReason = "rados" }, Go},
+		{"nor one of the tenant's own", func(b *CinderBackup) { b.Metadata = nil }, Go},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := broken
+			tc.change(&b)
+			got := WhatToStart(Policy{}, Keys{}, State{}, Turn{Now: true}, Facts{Volume: v, Quota: none, Unserved: Unserved([]CinderBackup{b})}, time.Time{})
+			if got.Do != tc.want || tc.want == Wait && got.Theirs {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}

@@ -48,6 +48,9 @@ type Facts struct {
 	// Rank is the volume's place among the project's protected volumes, oldest
 	// first, from 0; Limit how many may be protected, 0 for any number.
 	Rank, Limit, Total int
+	// Unserved is the id of a backup of the project's that no cinder-backup service
+	// took and that is still there; "" for none.
+	Unserved string
 }
 
 // WhatToStart decides what a volume's turn comes to.
@@ -103,6 +106,12 @@ func WhatToStart(p Policy, keys Keys, s State, t Turn, f Facts, now time.Time) S
 		start.Why = "volume is " + or(st, "in no known status")
 		return start
 	}
+	if f.Unserved != "" {
+		// Without a service broken backups cannot be removed either, and would fill the
+		// owner's quota one by one. That this one has gone shows that there is one again.
+		start.Do, start.Why = Wait, "until backup "+f.Unserved+" is removed, which no cinder-backup service took"
+		return start
+	}
 	switch why := f.Quota.lacks(f.Volume.Size); {
 	case why == "":
 	case quota.lacks(f.Volume.Size) == "":
@@ -125,6 +134,17 @@ func WhatToStart(p Policy, keys Keys, s State, t Turn, f Facts, now time.Time) S
 // volume, and it does not count as an attempt.
 func (b CinderBackup) unserved() bool {
 	return strings.Contains(b.FailReason, "Service not found for creating backup")
+}
+
+// Unserved is the id of one of our backups that failed because no cinder-backup
+// service took it, and that is still there; "" where there is none.
+func Unserved(backups []CinderBackup) string {
+	for _, b := range backups {
+		if b.Ours() && b.unserved() && (b.Status == "error" || b.Status == "deleting") {
+			return b.ID
+		}
+	}
+	return ""
 }
 
 // lacks says what of a quota one more backup of size GiB would exceed; "" where

@@ -298,6 +298,8 @@ type gathered struct {
 	rank    map[string]int
 	total   int
 	limit   int
+	// unserved is a backup that no cinder-backup service took and that is still there.
+	unserved string
 }
 
 func (f *Function) gather(ctx context.Context, chosen []candidate) (*gathered, error) {
@@ -338,6 +340,7 @@ func (f *Function) gather(ctx context.Context, chosen []candidate) (*gathered, e
 	if err != nil {
 		return nil, err
 	}
+	g.unserved = backup.Unserved(all)
 	for _, b := range all {
 		g.backups[b.Volume] = append(g.backups[b.Volume], b)
 	}
@@ -369,7 +372,7 @@ func (g *gathered) of(c candidate) (backup.Facts, string) {
 	if !ok {
 		return backup.Facts{}, "volume not found in its project"
 	}
-	return backup.Facts{Volume: v, Backups: g.backups[c.Volume], Quota: g.quota, Rank: g.rank[c.Volume], Total: g.total, Limit: g.limit}, ""
+	return backup.Facts{Volume: v, Backups: g.backups[c.Volume], Quota: g.quota, Rank: g.rank[c.Volume], Total: g.total, Limit: g.limit, Unserved: g.unserved}, ""
 }
 
 // act carries a decision out. charged says that the quota is one backup less.

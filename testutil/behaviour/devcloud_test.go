@@ -25,7 +25,7 @@ func TestOnARealCloudWithTheLeastRights(t *testing.T) { onARealCloud(t, leastRig
 
 func onARealCloud(t *testing.T, r rights) {
 	t.Cleanup(func() { removeQueues(t) })
-	run(t, r, 3, devcloud)
+	run(t, r, 4, devcloud)
 }
 
 // removeQueues removes the queues that the programs have left in the broker.
