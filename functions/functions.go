@@ -76,7 +76,7 @@ func All(n Needs) []runtime.Function {
 	en := &enroll.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("enroll"),
 		Settings: enroll.Settings{Classes: s.Classes, Keys: s.Keys, StampKey: StampKey}}
 	re := &reconcile.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("reconcile"), Count: n.Count,
-		Settings: reconcile.Settings{Classes: s.Classes, Keys: s.Keys, Period: s.Period, BackupsPeriod: s.BackupsPeriod,
+		Settings: reconcile.Settings{Classes: s.Classes, Keys: s.Keys, Period: s.Period, BackupsPeriod: s.BackupsPeriod, StampKey: StampKey,
 			DeadlineBase: s.DeadlineBase, DeadlinePerGiB: s.DeadlinePerGiB}}
 	di := &dispatch.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("dispatch"), Count: n.Count,
 		Settings: dispatch.Settings{Classes: s.Classes, Keys: s.Keys, Template: s.Template, Limits: s.Limits, PerService: s.PerService,

@@ -619,3 +619,38 @@ func TestASlotThatNoServiceTookIsTold(t *testing.T) {
 		t.Errorf("%d broken backups fill the owner's quota, want one at most", n)
 	}
 }
+
+func TestAStampLostWithRedisIsWrittenAllTheSame(t *testing.T) {
+	s := tell(t, world.Options{}).quiet()
+	s.optIn("web-1")
+	s.Cloud.SetInject(func(_ *http.Request, op string) *simcloud.Fault {
+		if op == "PUT /compute/servers/ID/metadata/KEY" {
+			return simcloud.Refused(409, "Cannot 'update_server_metadata' instance while it is in task_state rebooting")
+		}
+		return nil
+	})
+	s.pass(10*time.Minute, 10*time.Second)
+	s.want("the backup", s.backups("web-1-data"), "full available")
+	s.empty()
+	s.Cloud.SetInject(nil)
+	s.pass(5*time.Minute, 10*time.Second)
+	sv, _ := s.Cloud.Server(s.Seeded.Servers["web-1"])
+	if got, want := sv.Metadata["last-backup-time"], s.backupsOf("web-1-data")[0].Created.Format(time.RFC3339); got != want {
+		t.Errorf("last-backup-time is %q, want %q", got, want)
+	}
+}
+
+func TestAReconcileAskedForDuringOneIsNotLost(t *testing.T) {
+	s := tell(t, world.Options{Deaf: true}).quiet()
+	var once atomic.Bool
+	s.Cloud.SetInject(func(_ *http.Request, op string) *simcloud.Fault {
+		if op == "GET /volume/volumes/detail" && once.CompareAndSwap(false, true) {
+			// The servers have been listed: what happens now is not in this pass.
+			s.optIn("web-1")
+			s.check(s.Home.Ledger.AskReconcile(s.ctx))
+		}
+		return nil
+	})
+	s.pass(30*time.Second, 5*time.Second)
+	s.want("half a minute later, a period being ten", s.backups("web-1-data"), "full creating")
+}

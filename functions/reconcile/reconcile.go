@@ -27,6 +27,9 @@ type Ledger interface {
 	// LastReconciled is when the last pass ended; ok is false where a shard has none.
 	LastReconciled(ctx context.Context) (at time.Time, ok bool, err error)
 	Reconciled(ctx context.Context, at time.Time) error
+	// AskReconcile asks for another pass at once; Asked counts how often that was done.
+	AskReconcile(ctx context.Context) error
+	Asked(ctx context.Context) (int64, error)
 	// Mark and Marked remember when something was last done.
 	Mark(ctx context.Context, what string, at time.Time) error
 	Marked(ctx context.Context, what string) (at time.Time, ok bool, err error)
@@ -46,6 +49,8 @@ type Servers interface {
 	// Missing counts how often in a row something was confirmed to be gone.
 	Missing(ctx context.Context, project, what string, now time.Time) (times int, err error)
 	Present(ctx context.Context, project, what string) error
+	// OweStamp notes a time of a backup that a server has not been told.
+	OweStamp(ctx context.Context, d backup.StampDue, at time.Time) error
 	SetDue(ctx context.Context, project, volume string, at time.Time) error
 }
 
@@ -85,6 +90,9 @@ type Settings struct {
 	// Period is how often servers and volumes are compared, BackupsPeriod how often
 	// the complete list of backups is: it is the longest of all.
 	Period, BackupsPeriod time.Duration
+	// StampKey is the server metadata key that the time of the newest backup is
+	// written to.
+	StampKey string
 	// DeadlineBase and DeadlinePerGiB say when a backup is given up on.
 	DeadlineBase, DeadlinePerGiB time.Duration
 }
@@ -115,7 +123,11 @@ func (f *Function) Reconcile(ctx context.Context, t events.Tick) error {
 	if ok && t.At.Before(last.Add(f.Settings.Period)) && !last.After(t.At) {
 		return nil
 	}
-	claim := fmt.Sprintf("reconcile/%d/%d", last.Unix(), t.At.Truncate(min(tryAgain, f.Settings.Period)).Unix())
+	asked, err := f.Ledger.Asked(ctx)
+	if err != nil {
+		return err
+	}
+	claim := fmt.Sprintf("reconcile/%d/%d/%d", last.Unix(), asked, t.At.Truncate(min(tryAgain, f.Settings.Period)).Unix())
 	if mine, err := f.Ledger.Claim(ctx, claim, tryAgain); err != nil || !mine {
 		return err
 	}
@@ -169,6 +181,10 @@ func (f *Function) Reconcile(ctx context.Context, t events.Tick) error {
 	}
 	if err := f.Ledger.Reconciled(ctx, at); err != nil {
 		return errors.Join(append(errs, err)...)
+	}
+	// Asked for since the lists were read: they may lack what was asked for.
+	if again, err := f.Ledger.Asked(ctx); err != nil || again != asked {
+		errs = append(errs, err, f.Ledger.AskReconcile(ctx))
 	}
 	if !ok {
 		f.Log.InfoContext(ctx, "ledger rebuilt", "scopes", done, "servers", servers)
@@ -233,10 +249,15 @@ type scope struct {
 	volumes map[string]backup.Volume
 	backups []backup.CinderBackup
 	swept   bool
+	// enrolled are the servers found to be opted in, newest what their volumes'
+	// newest restore points are, as far as seen in this pass.
+	enrolled map[string]backup.Enrolment
+	newest   map[string]time.Time
 }
 
 func (f *Function) list(ctx context.Context, project string, sweep bool) (*scope, error) {
-	s := &scope{project: project, volumes: map[string]backup.Volume{}, swept: sweep}
+	s := &scope{project: project, volumes: map[string]backup.Volume{}, swept: sweep,
+		enrolled: map[string]backup.Enrolment{}, newest: map[string]time.Time{}}
 	var err error
 	if s.servers, err = f.Cloud.Servers(ctx, project); err != nil {
 		return nil, err
@@ -275,7 +296,28 @@ func (f *Function) compare(ctx context.Context, s *scope, k *known, now time.Tim
 	if s.swept {
 		errs = append(errs, f.backups(ctx, s, k, now))
 	}
+	for _, server := range s.servers {
+		errs = append(errs, f.owed(ctx, server, s, k, now))
+	}
 	return errors.Join(errs...)
+}
+
+// owed notes the time of its newest backup for a server that does not show it: the
+// stamp was lost with Redis, or somebody took it away.
+func (f *Function) owed(ctx context.Context, server backup.Server, s *scope, k *known, now time.Time) error {
+	var newest time.Time
+	for _, v := range s.enrolled[server.ID].Volumes {
+		for _, at := range []time.Time{k.volumes[v].State.LastComplete, s.newest[v]} {
+			if at.After(newest) {
+				newest = at
+			}
+		}
+	}
+	shown, err := time.Parse(time.RFC3339, server.Metadata[f.Settings.StampKey])
+	if newest.IsZero() || err == nil && !shown.Before(newest.Truncate(time.Second)) {
+		return nil
+	}
+	return f.Ledger.OweStamp(ctx, backup.StampDue{Server: server.ID, Project: server.Project, At: newest}, now)
 }
 
 func (f *Function) server(ctx context.Context, server backup.Server, s *scope, k *known, now time.Time) error {
@@ -301,6 +343,7 @@ func (f *Function) server(ctx context.Context, server backup.Server, s *scope, k
 		}
 	}
 	e, protected, missing := backup.Enrol(server, wish, s.volumes, f.Settings.Keys)
+	s.enrolled[server.ID] = e
 	for _, v := range missing {
 		f.Log.WarnContext(ctx, "volume not protected", "project", server.Project, "server", server.ID, "volume", v, "why", "not found in the server's project")
 	}
@@ -408,6 +451,7 @@ func (f *Function) backups(ctx context.Context, s *scope, k *known, now time.Tim
 		errs = append(errs, f.Ledger.PutRecords(ctx, p, rs))
 	}
 	for v, st := range state {
+		s.newest[v] = st.LastComplete
 		errs = append(errs, f.Ledger.Raise(ctx, project[v], v, st))
 	}
 	return errors.Join(append(errs, f.forget(ctx, s, listed, now))...)

@@ -77,7 +77,7 @@ type Config struct {
 	Prefetch int
 	// Workers is how many events a connection handles at a time. Most of them do
 	// nothing but ask the ledger one question, and those that are asked together cost
-	// little more than one. Default: 48.
+	// little more than one. Default: 64.
 	Workers int
 	// Timeout is how long one event may take; then its context ends. Default: 5 min.
 	Timeout time.Duration
@@ -133,7 +133,7 @@ func (c Config) withDefaults() Config {
 	or(&c.MaxLength, 100_000)
 	orTime(&c.TTL, time.Hour)
 	or(&c.Prefetch, 300)
-	or(&c.Workers, 48)
+	or(&c.Workers, 64)
 	orTime(&c.Timeout, 5*time.Minute)
 	or(&c.Attempts, 8)
 	or(&c.DeliveryLimit, 20)

@@ -1074,6 +1074,33 @@ var stories = []struct {
 		w.check(err)
 		w.diff("totals", totals, map[string]int{"overdue": 0, "protected": 9})
 	}},
+	{"what a server is owed waits once, and gives way to what is newer only", func(w *world) {
+		owe := func(at, due int) {
+			w.check(w.l.OweStamp(w.ctx, backup.StampDue{Server: "s1", Project: "p", At: minute(at)}, minute(due)))
+		}
+		waits := func() []backup.StampDue {
+			all, err := w.l.Stamps(w.ctx, w.l.Shard("p"), minute(60), 10)
+			w.check(err)
+			return all
+		}
+		owe(5, 6)
+		w.check(w.l.Stamped(w.ctx, backup.StampDue{Server: "s1", Project: "p", At: minute(5)}, minute(20)))
+		owe(5, 7)
+		w.diff("owed twice, refused once", waits(), []backup.StampDue{{Server: "s1", Project: "p", At: minute(5), Tries: 1}})
+		owe(4, 7)
+		owe(9, 10)
+		w.diff("owed a newer one", waits(), []backup.StampDue{{Server: "s1", Project: "p", At: minute(9)}})
+		w.check(w.l.Stamped(w.ctx, backup.StampDue{Server: "s1", Project: "p", At: minute(9)}, time.Time{}))
+		w.diff("once written", len(waits()), 0)
+	}},
+	{"that a reconcile was asked for is known to one that is under way", func(w *world) {
+		before, err := w.l.Asked(w.ctx)
+		w.check(err)
+		w.check(w.l.AskReconcile(w.ctx))
+		after, err := w.l.Asked(w.ctx)
+		w.check(err)
+		w.diff("asked", after-before, int64(1))
+	}},
 	{"a volume whose facts are not known is protected all the same", func(w *world) {
 		e := backup.Enrolment{Server: "s1", Project: "p", Volumes: []string{"v1"}}
 		_, err := w.l.Enroll(w.ctx, w.now("p"), e, nil, minute(0))

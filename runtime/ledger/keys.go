@@ -21,6 +21,9 @@ func (k keys) layout() string { return k.prefix + ":layout" }
 // mark: string. When something of the whole cloud was last done ("backups").
 func (k keys) mark(what string) string { return k.prefix + ":mark:" + what }
 
+// asked: string. Counts how often a reconcile was asked for.
+func (k keys) asked() string { return k.prefix + ":asked" }
+
 // totals: hash WHAT -> a number of the whole cloud, as last counted ("overdue").
 func (k keys) totals() string { return k.prefix + ":totals" }
 

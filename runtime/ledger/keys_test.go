@@ -37,7 +37,7 @@ func built() []string {
 	k := keys{prefix: "staffeln", shards: 16}
 	s := shard{"staffeln:{SHARD}:"}
 	return []string{
-		k.claim("NAME"), k.layout(), k.mark("NAME"), k.totals(), "rate:" + pace(),
+		k.claim("NAME"), k.layout(), k.mark("NAME"), k.asked(), k.totals(), "rate:" + pace(),
 		k.leases(), k.holders(), k.strain(), k.pause(),
 		s.ticket(), s.reconciled(), s.servers(), s.withdrawn(), s.volumes(), s.due(), s.runs(), s.open(),
 		s.watching(), s.watched(), s.tracked(), s.stamping(), s.stamps(), s.discarding(), s.discards(),

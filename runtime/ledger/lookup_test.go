@@ -71,7 +71,7 @@ func TestLookupsShareARoundTrip(t *testing.T) {
 				})
 			}
 			all.Wait()
-			if l.busy || len(l.waiting) > 0 {
+			if len(l.next()) > 0 {
 				t.Error("somebody is left waiting")
 			}
 		})

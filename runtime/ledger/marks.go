@@ -126,3 +126,27 @@ func (l *Ledger) Totals(ctx context.Context) (map[string]int, error) {
 	}
 	return totals, nil
 }
+
+// OweStamp notes a last-backup-time that a server has not been told, to be written
+// from that moment on. One that is noted already stays, unless this one is newer.
+func (l *Ledger) OweStamp(ctx context.Context, d backup.StampDue, at time.Time) error {
+	err := errors.Join(badID("project", d.Project), badID("server", d.Server))
+	if err == nil {
+		s := l.of(d.Project)
+		_, err = l.yes(ctx, oweStampScript, []string{s.stamping(), s.stamps(), s.projects()}, d.Server, d.Project, micros(d.At), micros(at))
+	}
+	if err != nil {
+		return fmt.Errorf("ledger: owe stamp of %s: %w", d.Server, err)
+	}
+	return nil
+}
+
+// Asked counts how often [Ledger.AskReconcile] was called: a pass that finds it
+// moved since it began has to be followed by another.
+func (l *Ledger) Asked(ctx context.Context) (int64, error) {
+	n, err := l.rdb.Get(ctx, l.keys.asked()).Int64()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return 0, fmt.Errorf("ledger: asked: %w", err)
+	}
+	return n, nil
+}

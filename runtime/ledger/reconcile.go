@@ -264,6 +264,7 @@ func (l *Ledger) LastReconciled(ctx context.Context) (at time.Time, ok bool, err
 // reconciled is to be so anew, see [Ledger.LastReconciled]. It stays ready.
 func (l *Ledger) AskReconcile(ctx context.Context) error {
 	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		p.Incr(ctx, l.keys.asked()) // for a pass that is under way; see [Ledger.Asked]
 		for i := range l.Shards() {
 			p.SetXX(ctx, l.keys.shard(i).reconciled(), "0", 0)
 		}

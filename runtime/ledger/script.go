@@ -46,6 +46,7 @@ var (
 	lookAtScript        = script("look_at")
 	lookScript          = script("look")
 	missingScript       = script("missing")
+	oweStampScript      = script("owe_stamp")
 	postponeScript      = script("postpone", "state")
 	putRecordsScript    = script("put_records")
 	raiseScript         = script("raise")
