@@ -28,16 +28,16 @@ func TestKilledAtEveryStep(t *testing.T) {
 			s.optIn("web-1")
 			s.Kill(n, deaf)
 			before := s.Effects()
-			s.pass(5*time.Minute, 20*time.Second) // dead for most of it
+			s.pass(5*time.Minute, time.Minute) // dead for most of it
 			lived := s.Effects() - before
 			s.Restart()
-			s.pass(5*time.Minute, 10*time.Second)
-			s.pass(25*time.Minute, time.Minute)
+			s.pass(5*time.Minute, 30*time.Second)
+			s.pass(25*time.Minute, 5*time.Minute)
 			s.want("backups", s.backups("web-1-data"), "full available")
 			s.want("failures", s.failures("alpha"))
 			s.once()
 			s.Jump(sunday.Add(14*time.Hour - time.Minute)) // nothing happens until midnight
-			s.pass(20*time.Minute, 2*time.Minute)
+			s.pass(20*time.Minute, 5*time.Minute)
 			s.want("and in the next slot", s.backups("web-1-data"), "full available", "incremental available")
 			sv, _ := s.Cloud.Server(s.Seeded.Servers["web-1"])
 			if sv.Metadata["last-backup-time"] == "" {
