@@ -25,8 +25,8 @@ type tale struct {
 	*testing.T
 	*world.World
 	ctx context.Context
-	// emptied is how often Redis lost everything: that a slot has failed for good is
-	// known to nobody else.
+	// emptied is how often Redis lost everything, or somebody opted out: that a slot
+	// has failed is known to nobody else.
 	emptied int
 }
 
