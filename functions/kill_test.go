@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,9 +100,9 @@ func TestRandomHistories(t *testing.T) {
 			case "fault":
 				fault := faults[rapid.SampledFrom(names).Draw(r, "fault")]
 				every := rapid.IntRange(1, 5).Draw(r, "every")
-				n := 0
+				var n atomic.Int64
 				s.Cloud.SetInject(func(_ *http.Request, op string) *simcloud.Fault {
-					if n++; n%every != 0 || strings.Contains(op, "/identity/") {
+					if n.Add(1)%int64(every) != 0 || strings.Contains(op, "/identity/") {
 						return nil
 					}
 					return fault()
