@@ -80,3 +80,19 @@ func (l Limits) Pick(due []Protected, now InFlight) []Pick {
 	}
 	return out
 }
+
+// ByProject parts a list by project, which is what one look at OpenStack is good
+// for; the order stays.
+func ByProject[T any](all []T, project func(T) string) [][]T {
+	index := map[string]int{}
+	var groups [][]T
+	for _, v := range all {
+		i, ok := index[project(v)]
+		if !ok {
+			i = len(groups)
+			index[project(v)], groups = i, append(groups, nil)
+		}
+		groups[i] = append(groups[i], v)
+	}
+	return groups
+}

@@ -52,3 +52,14 @@ func TestNothingStartsWhileAnUnservedBackupIsThere(t *testing.T) {
 		})
 	}
 }
+
+func TestByProjectKeepsTheOrder(t *testing.T) {
+	got := ByProject([]string{"b1", "a1", "b2", "c1", "a2"}, func(s string) string { return s[:1] })
+	var words []string
+	for _, group := range got {
+		words = append(words, strings.Join(group, " "))
+	}
+	if s := strings.Join(words, ", "); s != "b1 b2, a1 a2, c1" {
+		t.Error(s)
+	}
+}

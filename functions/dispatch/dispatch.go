@@ -138,7 +138,7 @@ func (f *Function) Dispatch(ctx context.Context, t events.Tick) error {
 	chosen, waiting := pick(turns, limits, flight)
 	f.makeRoom(ctx, due, waiting, t.At)
 	var errs []error
-	for _, group := range byProject(chosen) {
+	for _, group := range backup.ByProject(chosen, func(c candidate) string { return c.Project }) {
 		if ctx.Err() != nil {
 			return errors.Join(append(errs, ctx.Err())...)
 		}
@@ -213,20 +213,6 @@ func (f *Function) makeRoom(ctx context.Context, due []backup.Protected, waiting
 			return
 		}
 	}
-}
-
-func byProject(all []candidate) [][]candidate {
-	index := map[string]int{}
-	var groups [][]candidate
-	for _, c := range all {
-		i, ok := index[c.Project]
-		if !ok {
-			i = len(groups)
-			index[c.Project], groups = i, append(groups, nil)
-		}
-		groups[i] = append(groups[i], c)
-	}
-	return groups
 }
 
 // project starts what was chosen of one project: its lists are read once for all.

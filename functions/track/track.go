@@ -110,7 +110,7 @@ func (f *Function) runs(ctx context.Context, t events.Tick) error {
 		return err
 	}
 	var errs []error
-	for _, runs := range byProject(open) {
+	for _, runs := range backup.ByProject(open, func(r backup.Run) string { return r.Project }) {
 		if ctx.Err() != nil {
 			return errors.Join(append(errs, ctx.Err())...)
 		}
@@ -119,20 +119,6 @@ func (f *Function) runs(ctx context.Context, t events.Tick) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func byProject(runs []backup.Run) [][]backup.Run {
-	index := map[string]int{}
-	var groups [][]backup.Run
-	for _, r := range runs {
-		i, ok := index[r.Project]
-		if !ok {
-			i = len(groups)
-			index[r.Project], groups = i, append(groups, nil)
-		}
-		groups[i] = append(groups[i], r)
-	}
-	return groups
 }
 
 // project looks at all runs of a project with one list.
