@@ -654,3 +654,55 @@ func TestAReconcileAskedForDuringOneIsNotLost(t *testing.T) {
 	s.pass(30*time.Second, 5*time.Second)
 	s.want("half a minute later, a period being ten", s.backups("web-1-data"), "full creating")
 }
+
+func TestASecondAttemptThatCouldNotStartIsAFailureAndNoMore(t *testing.T) {
+	s := tell(t, world.Options{Environ: []string{"STAFFELN_BACKUP_PERIOD=2h"}}).quiet()
+	s.Cloud.FailNextBackup(s.Seeded.Volumes["web-1-data"], "rados: timed out")
+	s.optIn("web-1")
+	s.step(5 * time.Second)
+	s.step(5 * time.Second)
+	s.want("the first attempt", s.backups("web-1-data"), "full creating")
+	s.Cloud.SetInject(func(_ *http.Request, op string) *simcloud.Fault {
+		if op == "POST /volume/backups" {
+			return simcloud.Refused(400, `Invalid volume: Volume to be backed up must be available or in-use, but the current status is "maintenance".`)
+		}
+		return nil
+	})
+	s.pass(2*time.Hour, time.Minute)
+	s.Cloud.SetInject(nil)
+	s.pass(30*time.Minute, time.Minute)
+	if got := s.failures("alpha"); len(got) != 1 || !strings.Contains(got[0], "could not start within its slot") {
+		t.Errorf("failures: %q, want the slot that was lost", got)
+	}
+	s.want("the next slot", s.backups("web-1-data"), "full deleted", "full available")
+}
+
+func TestAClockThatJumps(t *testing.T) {
+	for name, jump := range map[string]time.Duration{"a year ahead and back": 365 * 24 * time.Hour, "a year back and ahead": -365 * 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			s := tell(t, world.Options{}).quiet()
+			s.optIn("web-1")
+			s.pass(15*time.Minute, time.Minute)
+			s.want("before", s.backups("web-1-data"), "full available")
+			there := s.Now()
+			s.Jump(there.Add(jump))
+			s.pass(15*time.Minute, time.Minute)
+			s.Jump(there.Add(15 * time.Minute))
+			s.pass(15*time.Minute, time.Minute)
+			during := len(s.backups("web-1-data"))
+			if during > 2 {
+				t.Errorf("%d backups after the jumps: %q", during, s.backups("web-1-data"))
+			}
+			s.pass(15*time.Hour, 10*time.Minute)
+			if got := len(s.backups("web-1-data")); got != during+1 {
+				t.Errorf("%d backups after the next slot, want one more than %d", got, during)
+			}
+			s.pass(24*time.Hour, 10*time.Minute)
+			if got := len(s.backups("web-1-data")); got != during+2 {
+				t.Errorf("%d backups after the slot after that, want two more than %d", got, during)
+			}
+			s.want("failures", s.failures("alpha"))
+			s.once()
+		})
+	}
+}

@@ -63,3 +63,13 @@ func TestByProjectKeepsTheOrder(t *testing.T) {
 		t.Error(s)
 	}
 }
+
+func TestAdoptingInTheSecondAttempt(t *testing.T) {
+	slot := time.Date(2026, 11, 22, 2, 0, 0, 0, time.UTC)
+	b := CinderBackup{ID: "b", Volume: "v", Status: "available", Metadata: map[string]string{
+		MetaAutomated: "True", MetaRun: RunID("v", slot), MetaAttempt: "1"}}
+	got := WhatToStart(Policy{}, Keys{}, State{Retry: slot}, Turn{Now: true, Slot: slot}, Facts{Backups: []CinderBackup{b}}, slot)
+	if got.Do != Adopt || got.Attempt != 2 {
+		t.Errorf("a first attempt's backup that is there after all: %+v, want it adopted as the second's", got)
+	}
+}

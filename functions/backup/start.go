@@ -88,7 +88,9 @@ func WhatToStart(p Policy, keys Keys, s State, t Turn, f Facts, now time.Time) S
 		}
 	}
 	if b := start.Backup; start.Do == Adopt {
-		_, start.Attempt, _ = b.Run()
+		// Whatever attempt it was made in, it ends the one that is due.
+		_, attempt, _ := b.Run()
+		start.Attempt = min(max(start.Attempt, attempt), 2)
 		start.Why = fmt.Sprintf("backup %s of this run is there already (%s)", b.ID, b.Status)
 		return start
 	}

@@ -177,9 +177,12 @@ func (f *Function) turns(ctx context.Context, due []backup.Protected, now time.T
 
 // lost records that a slot ended without its run ever having started.
 func (f *Function) lost(ctx context.Context, c candidate, now time.Time) error {
-	turn := c.turn
+	turn, attempt := c.turn, 1
 	turn.Slot = turn.Lost
-	run := f.run(c, turn, backup.Start{Attempt: 1, Theirs: c.State.Theirs}, backup.Volume{Size: c.Size, Name: c.Name, ID: c.Volume}, now)
+	if c.State.Retry.Equal(turn.Lost) {
+		attempt = 2
+	}
+	run := f.run(c, turn, backup.Start{Attempt: attempt, Theirs: c.State.Theirs}, backup.Volume{Size: c.Size, Name: c.Name, ID: c.Volume}, now)
 	return f.fail(ctx, c, run, "could not start within its slot: "+c.State.Why, now)
 }
 
@@ -390,9 +393,11 @@ func (f *Function) act(ctx context.Context, c candidate, start backup.Start, fac
 		f.Log.DebugContext(ctx, "no room after all", "volume", c.Volume, "why", why)
 		return false, err
 	}
-	began, err := f.Ledger.Begin(keep, run, now.Add(f.Settings.Grace))
+	began, err := f.begin(keep, c, run, now)
 	if err != nil || !began {
-		return false, errors.Join(err, f.Ledger.Release(keep, run))
+		// The place is not given up: it goes by the run's name, and another process may
+		// have begun the very run. If nobody has, it lapses by itself.
+		return false, err
 	}
 	if start.Do == backup.Adopt {
 		run.Backup, run.State = start.Backup.ID, backup.Running
@@ -488,9 +493,22 @@ func (f *Function) run(c candidate, t backup.Turn, start backup.Start, v backup.
 	return r
 }
 
+// begin claims the volume. Where the ledger refuses, somebody else has it, or knows
+// more: it is looked at again, but not at every tick.
+func (f *Function) begin(ctx context.Context, c candidate, run backup.Run, now time.Time) (bool, error) {
+	began, err := f.Ledger.Begin(ctx, run, now.Add(f.Settings.Grace))
+	if err != nil || began {
+		return began, err
+	}
+	s := c.State
+	s.Due = now.Add(30 * time.Second)
+	_, err = f.Ledger.Postpone(ctx, c.Project, c.Volume, s)
+	return false, err
+}
+
 // fail records a run that never got as far as Cinder.
 func (f *Function) fail(ctx context.Context, c candidate, run backup.Run, why string, now time.Time) error {
-	if began, err := f.Ledger.Begin(ctx, run, now.Add(f.Settings.Grace)); err != nil || !began {
+	if began, err := f.begin(ctx, c, run, now); err != nil || !began {
 		return err
 	}
 	return f.close(ctx, c, run, why, run.Theirs, now)
