@@ -706,3 +706,21 @@ func TestAClockThatJumps(t *testing.T) {
 		})
 	}
 }
+
+func TestAShortListOfBackupsAfterOptingInAnew(t *testing.T) {
+	s := tell(t, world.Options{}).quiet()
+	s.optIn("web-1")
+	s.pass(10*time.Minute, 30*time.Second)
+	s.want("before", s.backups("web-1-data"), "full available")
+	s.Cloud.SetServerMetadata(s.Seeded.Servers["web-1"], map[string]string{})
+	s.pass(time.Minute, 10*time.Second)
+	s.Cloud.SetInject(func(_ *http.Request, op string) *simcloud.Fault {
+		if op == "GET /volume/backups/detail" {
+			return simcloud.Short(10)
+		}
+		return nil
+	})
+	s.optIn("web-1")
+	s.pass(10*time.Minute, 30*time.Second)
+	s.want("the slot has its backup already", s.backups("web-1-data"), "full available")
+}

@@ -84,6 +84,9 @@ func TestRandomHistories(t *testing.T) {
 		}
 		names := []string{"lost", "unheard", "truncated", "emptied", "500", "429", "503", "401", "403", "409", "short", "later"}
 		failing := 0
+		// With the ledger lost and Cinder's list of backups short, nobody is left who
+		// knows what was made; either of them alone does no harm.
+		redisLost := false
 		for range rapid.IntRange(5, 25).Draw(r, "steps") {
 			switch rapid.SampledFrom([]string{"pass", "in", "out", "kill", "fault", "empty", "fail", "services", "restarted", "write"}).Draw(r, "what") {
 			case "pass":
@@ -102,7 +105,7 @@ func TestRandomHistories(t *testing.T) {
 				every := rapid.IntRange(1, 5).Draw(r, "every")
 				var n atomic.Int64
 				s.Cloud.SetInject(func(_ *http.Request, op string) *simcloud.Fault {
-					if n.Add(1)%int64(every) != 0 || strings.Contains(op, "/identity/") {
+					if n.Add(1)%int64(every) != 0 || redisLost && op == "GET /volume/backups/detail" || strings.Contains(op, "/identity/") {
 						return nil
 					}
 					return fault()
@@ -110,6 +113,7 @@ func TestRandomHistories(t *testing.T) {
 				s.pass(2*time.Minute, 10*time.Second)
 				s.Cloud.SetInject(nil)
 			case "empty":
+				redisLost = true
 				s.empty()
 			case "fail":
 				if failing++; failing > 2 {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -24,6 +25,8 @@ type Ledger interface {
 	Due(ctx context.Context, shard int, now time.Time, max int) ([]backup.Protected, error)
 	Postpone(ctx context.Context, project, volume string, s backup.State) (bool, error)
 	Ranks(ctx context.Context, project string, volumes []string) (rank map[string]int, total int, err error)
+	// RecordsOf are the backups of ours that are remembered of a volume.
+	RecordsOf(ctx context.Context, project, volume string) ([]backup.Record, error)
 	Runs
 	Admission
 }
@@ -55,6 +58,7 @@ type Cloud interface {
 	Volume(ctx context.Context, project, id string) (backup.Volume, error)
 	// Volumes is the complete list of a project.
 	Volumes(ctx context.Context, project string) ([]backup.Volume, error)
+	Backup(ctx context.Context, project, id string) (backup.CinderBackup, error)
 	// BackupsOf is the list of a project's or a volume's backups, newest first.
 	BackupsOf(ctx context.Context, project, volume string, since time.Time) ([]backup.CinderBackup, error)
 	CreateBackup(ctx context.Context, project string, r backup.Request) (id string, err error)
@@ -333,6 +337,11 @@ func (f *Function) gather(ctx context.Context, chosen []candidate) (*gathered, e
 	for _, b := range all {
 		g.backups[b.Volume] = append(g.backups[b.Volume], b)
 	}
+	for _, c := range chosen {
+		if err := f.missed(ctx, g, c); err != nil {
+			return nil, err
+		}
+	}
 	if len(f.Settings.VolumeLimits) > 0 {
 		p, _, err := f.Cloud.Project(ctx, project)
 		if err != nil {
@@ -354,6 +363,28 @@ func (f *Function) gather(ctx context.Context, chosen []candidate) (*gathered, e
 		}
 	}
 	return g, nil
+}
+
+// missed asks by its id for a backup of the slot that is remembered and that the
+// list does not show: lists can come back short.
+func (f *Function) missed(ctx context.Context, g *gathered, c candidate) error {
+	records, err := f.Ledger.RecordsOf(ctx, c.Project, c.Volume)
+	if err != nil {
+		return err
+	}
+	for _, r := range records {
+		listed := slices.ContainsFunc(g.backups[c.Volume], func(b backup.CinderBackup) bool { return b.ID == r.ID })
+		if listed || !r.Slot.Equal(c.turn.Slot) {
+			continue
+		}
+		switch b, err := f.Cloud.Backup(ctx, c.Project, r.ID); {
+		case err == nil:
+			g.backups[c.Volume] = append(g.backups[c.Volume], b)
+		case backup.FaultOf(err) != backup.Gone:
+			return err
+		}
+	}
+	return nil
 }
 
 func (g *gathered) of(c candidate) (backup.Facts, string) {
