@@ -310,6 +310,9 @@ func newServices() *services { return &services{busy: make(chan struct{}, 1)} }
 // Services counts the cinder-backup services that are enabled and up, as of at
 // most 15 s ago. Those with least rights may not ask: then it is not known.
 func (c *Cloud) Services(ctx context.Context) (backup.Services, error) {
+	if !c.allTenants {
+		return backup.Services{}, nil // and no project's trouble becomes everybody's by asking with its token
+	}
 	s := c.services
 	if err := hold(ctx, s.busy, opListServices); err != nil {
 		return backup.Services{}, err

@@ -167,7 +167,17 @@ func Connect(ctx context.Context, o Options) (*Cloud, error) {
 		return nil, &backup.CloudError{Fault: backup.Operator, Op: opConnect,
 			Message: "the service user has no role in any project: give it the role member on each domain, inherited by its projects"}
 	default:
-		scope = mine[0].ID
+		// Any will do but one that has just been deleted, of which others tell us late.
+		var refused error
+		for _, p := range mine[:min(len(mine), 20)] {
+			if _, refused = c.sessions.get(ctx, p.ID); refused == nil {
+				scope = p.ID
+				break
+			}
+		}
+		if refused != nil {
+			return nil, refused
+		}
 	}
 
 	var complaints []error

@@ -124,10 +124,25 @@ func (p *project) server(name string, rooted bool, volumes ...string) string {
 	} else {
 		in["imageRef"] = p.s.cloud.image
 	}
-	var out struct{ Server server }
-	p.must(p.user.call("POST", "compute", "/servers", object{"server": in}, &out))
-	id := out.Server.ID
-	p.until(2*time.Minute, "server "+name+" is active", func() string { return wants("ACTIVE", p.show(id).Status) })
+	id := ""
+	p.until(4*time.Minute, "server "+name+" is active", func() string {
+		status := "none"
+		if id != "" {
+			status = p.show(id).Status
+		}
+		// A Nova that has just lost its broker finds no valid host for a while: made anew.
+		if status == "ERROR" {
+			p.must(p.user.call("DELETE", "compute", "/servers/"+id, nil, nil))
+			id = ""
+		}
+		if id == "" {
+			var out struct{ Server server }
+			p.must(p.user.call("POST", "compute", "/servers", object{"server": in}, &out))
+			id = out.Server.ID
+			status = "BUILD"
+		}
+		return wants("ACTIVE", status)
+	})
 	for _, v := range volumes {
 		p.attach(id, v)
 	}
