@@ -6,14 +6,19 @@ import (
 	"testing"
 )
 
-// A history takes a second or two: a few of them here, thousands with
-// "go test ./functions -run RandomHistories -rapid.checks=5000 -timeout 0".
+// A history takes a second or two: a few of them here, the same every time; any
+// number of others with
+//
+//	go test ./functions -run RandomHistories -rapid.checks=5000 -rapid.seed=0 -timeout 0
 func TestMain(m *testing.M) {
 	flag.Parse()
-	set := false
-	flag.Visit(func(f *flag.Flag) { set = set || f.Name == "rapid.checks" })
-	if !set {
-		if err := flag.Set("rapid.checks", "10"); err != nil {
+	given := map[string]bool{}
+	flag.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	for name, value := range map[string]string{"rapid.checks": "10", "rapid.seed": "20261122"} {
+		if given[name] {
+			continue
+		}
+		if err := flag.Set(name, value); err != nil {
 			panic(err)
 		}
 	}
