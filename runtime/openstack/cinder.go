@@ -330,18 +330,11 @@ func (c *Cloud) Services(ctx context.Context) (backup.Services, error) {
 	return got, nil
 }
 
+// askServices asks with the own session: whoever may ask has a home project.
 func (c *Cloud) askServices(ctx context.Context) (backup.Services, error) {
-	scope := ownScope
-	if c.home == "" {
-		mine, err := c.myProjects(ctx)
-		if err != nil || len(mine) == 0 {
-			return backup.Services{}, err
-		}
-		scope = mine[0].ID
-	}
 	a := ask{op: opListServices, api: cinderAPI, method: http.MethodGet, path: "os-services",
 		query: url.Values{"binary": {"cinder-backup"}}}
-	got, err := c.do(ctx, scope, a)
+	got, err := c.do(ctx, ownScope, a)
 	if e, ok := errors.AsType[*backup.CloudError](err); ok && e.Status == http.StatusForbidden {
 		return backup.Services{}, nil
 	}
