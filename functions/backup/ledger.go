@@ -89,6 +89,9 @@ type Run struct {
 	Attempt int      `json:"a"`
 	Kind    Kind     `json:"k"`
 	State   RunState `json:"st"`
+	// Archived says that it goes to the archive container, as the first restore point
+	// of that span.
+	Archived Span `json:"ar,omitempty"`
 	// Backup is Cinder's id, "" until known.
 	Backup string `json:"b,omitempty"`
 	// Started is when the run was claimed, by the event's time; Deadline is when

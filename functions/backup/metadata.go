@@ -27,6 +27,15 @@ const (
 	MetaZone      = "__staffeln_zone"
 	// MetaKeepUntil is when that retention ends, RFC 3339 in UTC.
 	MetaKeepUntil = "__staffeln_keep_until"
+	// MetaRules are the archive rules as they were then, as [ParseRules] reads them.
+	MetaRules = "__staffeln_archive_rules"
+	// MetaArchived is "month" or "year" for the first restore point of one, which lies
+	// in the archive container; not there for others.
+	MetaArchived = "__staffeln_archived"
+	// MetaHold keeps a backup for as long as it is there, with any value but no,
+	// false, off and 0. Operators set it; a tenant's update of a protected backup is
+	// refused by the policy check.
+	MetaHold = "hold"
 	// MetaKind is what was asked for: "full" or "incremental". A driver may make a
 	// full one of an incremental; is_incremental tells.
 	MetaKind = "__staffeln_kind"
@@ -48,6 +57,10 @@ func Metadata(r Run, p Policy, server Enrolment, now time.Time) map[string]strin
 		MetaZone:       p.Schedule.Zone().String(),
 		MetaKeepUntil:  p.Retention.After(now.In(p.Schedule.Zone())).UTC().Format(time.RFC3339),
 		MetaKind:       string(r.Kind),
+		MetaRules:      p.Rules.String(),
+	}
+	if r.Archived != "" {
+		m[MetaArchived] = string(r.Archived)
 	}
 	return m
 }

@@ -24,8 +24,12 @@ type Policy struct {
 	// ChainAge is how old a chain may be before the next backup is a full one; zero
 	// for any age.
 	ChainAge Age
+	// Rules keep restore points beyond the retention time.
+	Rules Rules
 	// Container is Cinder's backup container; "" for its default.
 	Container string
+	// Archive is where the first restore point of a month or year goes instead.
+	Archive   Archive
 	Blackouts Blackouts
 }
 
