@@ -32,7 +32,7 @@ type Ledger interface {
 	SaveRetention(ctx context.Context, r backup.Retention, gone []backup.Removal, next time.Time) (saved bool, err error)
 	// Outlook is the whole cloud's, as last looked at.
 	Outlook(ctx context.Context) (backup.Outlook, error)
-	// CloudBrake is the operator's release of the brake on the whole cloud.
+	// CloudRelease is the operator's release of the brake on the whole cloud.
 	CloudRelease(ctx context.Context) (until time.Time, most int, err error)
 	// Runs are the open runs.
 	Runs(ctx context.Context, shard int) ([]backup.Run, error)
