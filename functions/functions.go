@@ -50,6 +50,9 @@ type Settings struct {
 	APITimeout time.Duration
 	// Period and BackupsPeriod are reconcile's.
 	Period, BackupsPeriod time.Duration
+	// Orphan and Brake are retention's; see functions/retention.
+	Orphan backup.Age
+	Brake  backup.Brake
 }
 
 // StampKey is the server metadata key for the time of the newest backup.
