@@ -1,6 +1,12 @@
 package backup
 
-import "time"
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
 
 // A Holding is what is known about one volume's backups in one project, read fresh.
 type Holding struct {
@@ -37,7 +43,11 @@ type Fate struct {
 	Until time.Time
 	// Newest says that the volume would have no complete restore point left without it.
 	Newest bool
-	// Children are the ids of all backups that may build on it, ours and others'.
+	// Hostage says that it would go but for a backup that is not ours and may build on
+	// it: Cinder refuses to delete it for as long as that one is there.
+	Hostage bool
+	// Children are the ids of all backups that may build on it, ours and others'. It is
+	// only to be read: fates share it.
 	Children []string
 	// Chain is the id of the full backup of its chain; its own for a full one.
 	Chain string
@@ -46,9 +56,377 @@ type Fate struct {
 // Retain decides which backups of one volume stay at now, oldest first. What it
 // decides to remove may go in any number of steps, children first, without the
 // decision about any other changing.
+//
+// What is not ours stays; what the policy frozen into it or the volume's current
+// one keeps, by retention time or archive rule, each on its own, so that neither
+// takes anything from the other; what is held; what a backup that stays may build
+// on; the newest complete restore point, unless the volume has been gone for Orphan;
+// what Cinder is busy with; and whatever is not understood: a status that is not
+// known, metadata that cannot be read or that are missing.
 func Retain(h Holding, now time.Time) []Fate {
-	_ = now
-	return nil
+	items := gather(h)
+	shift := h.byRules(items, now)
+	findNewest(items)
+	for _, it := range items {
+		h.judge(it, now)
+	}
+	l := lineageOf(items, h.Parents)
+	l.spread(false)
+	l.spread(true)
+	fates := make([]Fate, len(items))
+	for i, it := range items {
+		fates[i] = it.fate(h, shift)
+		fates[i].Children, fates[i].Chain = l.children(i), it.chain
+	}
+	return fates
+}
+
+// An item is one backup while it is decided about.
+type item struct {
+	b        CinderBackup
+	ours     bool
+	complete bool // a restore point of ours
+	// frozen is the policy frozen into it; unread is why that is not known.
+	frozen frozen
+	unread string
+	// current is when the retention time of the current policy ends.
+	current time.Time
+	// own is what the rules of its own policy say of it, present those of the current
+	// one; nil for what is no restore point or not understood.
+	own, present *point
+
+	newest bool
+	// reasons to stay are its own, stay is for how long.
+	reasons []string
+	stay    stay
+	// kept is that together with what builds on it; by is which of those it stays for
+	// if it has no reason of its own.
+	kept    stay
+	by      *item
+	hostage bool
+	// group and chain are its place among the others.
+	group int
+	chain string
+}
+
+// A stay is for how long something stays: not at all, until a time, or for longer
+// than time alone can tell.
+type stay struct {
+	yes, always bool
+	until       time.Time
+}
+
+func (s stay) or(o stay) stay {
+	switch {
+	case !s.yes:
+		return o
+	case !o.yes:
+		return s
+	case s.always || o.always:
+		return stay{yes: true, always: true}
+	case o.until.After(s.until):
+		return o
+	}
+	return s
+}
+
+// keep adds a reason that does not pass with time.
+func (it *item) keep(why string) {
+	it.reasons = append(it.reasons, why)
+	it.stay = it.stay.or(stay{yes: true, always: true})
+}
+
+// keepUntil adds one that does.
+func (it *item) keepUntil(end time.Time, why string) {
+	it.reasons = append(it.reasons, why)
+	it.stay = it.stay.or(stay{yes: true, until: end})
+}
+
+// frozen is the policy that a backup was made under, as its metadata say.
+type frozen struct {
+	retention string
+	rules     Rules
+	zone      *time.Location
+	// aged is when the retention time is over, dated when the metadata say it is; the
+	// later counts.
+	aged, dated time.Time
+}
+
+func (f frozen) end() time.Time {
+	if f.dated.After(f.aged) {
+		return f.dated
+	}
+	return f.aged
+}
+
+// gather reads the backups, oldest first.
+func gather(h Holding) []*item {
+	backups := slices.Clone(h.Backups)
+	slices.SortFunc(backups, func(a, b CinderBackup) int {
+		incremental := func(b CinderBackup) int {
+			if b.Incremental {
+				return 1
+			}
+			return 0
+		}
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(incremental(a), incremental(b)), cmp.Compare(a.ID, b.ID), b.Updated.Compare(a.Updated))
+	})
+	// Where lists were paged while they changed, one may come twice.
+	backups = slices.CompactFunc(backups, func(a, b CinderBackup) bool { return a.ID == b.ID })
+	zones := map[string]*time.Location{}
+	if h.Policy != nil {
+		// Mostly that is the one they were made in: reading it again costs more than all the rest.
+		zones[h.Policy.Schedule.Zone().String()] = h.Policy.Schedule.Zone()
+	}
+	items := make([]*item, len(backups))
+	for i, b := range backups {
+		it := &item{b: b, ours: b.Ours()}
+		items[i] = it
+		if !it.ours {
+			continue
+		}
+		it.complete = b.Status == "available" || b.Status == "restoring"
+		it.frozen, it.unread = b.frozen(zones)
+		if h.Policy != nil {
+			it.current = h.Policy.Retention.After(b.Created.In(h.Policy.Schedule.Zone()))
+		}
+	}
+	return items
+}
+
+// frozen reads the policy frozen into a backup of ours; unread says what of it
+// cannot be.
+func (b CinderBackup) frozen(zones map[string]*time.Location) (f frozen, unread string) {
+	if b.Created.IsZero() {
+		return f, "nobody knows when it was made"
+	}
+	for _, key := range []string{MetaRetention, MetaZone} {
+		if b.Metadata[key] == "" {
+			return f, "metadata " + key + " is missing"
+		}
+	}
+	bad := func(key string) (frozen, string) {
+		return frozen{}, fmt.Sprintf("metadata %s=%.40q cannot be read", key, b.Metadata[key])
+	}
+	name := b.Metadata[MetaZone]
+	f.zone = zones[name]
+	if f.zone == nil {
+		zone, err := time.LoadLocation(name)
+		if err != nil || name == "Local" { // that is this machine's, whichever that may be
+			return bad(MetaZone)
+		}
+		zones[name], f.zone = zone, zone
+	}
+	retention, err := ParseAge(b.Metadata[MetaRetention])
+	if err != nil {
+		return bad(MetaRetention)
+	}
+	f.retention, f.aged = retention.String(), retention.After(b.Created.In(f.zone))
+	if s, has := b.Metadata[MetaKeepUntil]; has {
+		if f.dated, err = time.Parse(time.RFC3339, s); err != nil {
+			return bad(MetaKeepUntil)
+		}
+	}
+	// Those made before there were archive rules have none.
+	if f.rules, err = ParseRules(b.Metadata[MetaRules]); err != nil {
+		return bad(MetaRules)
+	}
+	return f, ""
+}
+
+// held reads the hold: any value but no, false, off and 0, and so the empty one.
+func (b CinderBackup) held() bool {
+	v, has := b.Metadata[MetaHold]
+	word := strings.ToLower(strings.TrimSpace(v))
+	return has && (word == "" || !slices.Contains(no, word))
+}
+
+// archived reads the span whose first restore point it is.
+func (b CinderBackup) archived() Span {
+	if s := Span(b.Metadata[MetaArchived]); s == Month || s == Year {
+		return s
+	}
+	return ""
+}
+
+// byRules applies the archive rules, those that were frozen and those of now, each
+// on their own. shift is when time alone may change what they keep: when a backup
+// goes that counts only for as long as its retention time; zero for never.
+func (h Holding) byRules(items []*item, now time.Time) (shift time.Time) {
+	type terms struct {
+		rules Rules
+		zone  string
+	}
+	tallies := map[terms]*tally{}
+	var own, present []*point
+	var all []*tally
+	var current *tally
+	if h.Policy != nil && !h.Policy.Rules.IsZero() {
+		current = newTally(h.Policy.Rules, h.Policy.Schedule.Zone())
+	}
+	for _, it := range slices.Backward(items) {
+		if !it.complete || it.unread != "" {
+			continue
+		}
+		it.own = &point{created: it.b.Created, archived: it.b.archived(), stays: now.Before(it.frozen.end())}
+		it.present = &point{created: it.b.Created, archived: it.b.archived(), by: current}
+		if !it.frozen.rules.IsZero() {
+			key := terms{it.frozen.rules, it.frozen.zone.String()}
+			if tallies[key] == nil {
+				tallies[key] = newTally(it.frozen.rules, it.frozen.zone)
+				all = append(all, tallies[key])
+			}
+			it.own.by = tallies[key]
+		}
+		own, present = append(own, it.own), append(present, it.present)
+	}
+	applyRules(own, all)
+	if current != nil {
+		applyRules(present, []*tally{current})
+	}
+
+	// Once one that counts in another policy's tally only for its age is too old,
+	// others that were to go may be kept instead.
+	idle := false
+	for _, p := range own {
+		idle = idle || p.by != nil && len(p.kept) == 0 && !p.stays
+	}
+	if !idle {
+		return time.Time{}
+	}
+	for _, it := range items {
+		if p := it.own; p != nil && p.stays && len(p.kept) == 0 && (p.by == nil || len(all) > 1) {
+			if end := it.frozen.end(); shift.IsZero() || end.Before(shift) {
+				shift = end
+			}
+		}
+	}
+	if shift.IsZero() {
+		return shift
+	}
+	for _, it := range items {
+		if p := it.own; p != nil && len(p.kept) > 0 && len(all) > 1 {
+			p.shifts = shift
+		}
+	}
+	return shift
+}
+
+// findNewest finds the newest complete restore point.
+func findNewest(items []*item) {
+	for _, it := range slices.Backward(items) {
+		if it.complete {
+			it.newest = true
+			return
+		}
+	}
+}
+
+// judge gives the reasons for a backup to stay that are its own.
+func (h Holding) judge(it *item, now time.Time) {
+	if !it.ours {
+		it.keep("not ours")
+		return
+	}
+	switch it.b.Status {
+	case "deleting", "deleted":
+		return // on its way, whoever sent it there
+	case "creating":
+		it.keep("being made")
+		return
+	case "available", "error", "error_deleting":
+	case "restoring":
+		it.keep("being restored from")
+	default:
+		it.keep(fmt.Sprintf("status %.40q is not known", it.b.Status))
+	}
+	if it.b.held() {
+		it.keep("hold")
+	}
+	if h.Busy {
+		it.keep("a run of its volume is under way")
+	}
+	if it.b.Status == "error" {
+		return // no restore point: there is nothing that a policy would keep
+	}
+	if it.unread != "" {
+		it.keep(it.unread)
+	}
+	switch f := it.frozen; {
+	case it.unread == "" && now.Before(f.aged):
+		it.keepUntil(f.end(), "younger than "+f.retention)
+	case it.unread == "" && now.Before(f.dated):
+		it.keepUntil(f.end(), "kept until "+f.dated.UTC().Format(time.RFC3339))
+	case now.Before(it.current):
+		it.reasons = append(it.reasons, "younger than "+h.Policy.Retention.String()+" by the current policy")
+	}
+	if now.Before(it.current) {
+		it.stay = it.stay.or(stay{yes: true, until: it.current})
+	}
+	if p := it.own; p != nil && len(p.kept) > 0 {
+		it.reasons = append(it.reasons, p.kept...)
+		it.stay = it.stay.or(stay{yes: true, always: p.shifts.IsZero(), until: p.shifts})
+	}
+	if p := it.present; p != nil && len(p.kept) > 0 {
+		if len(it.own.kept) == 0 {
+			it.reasons = append(it.reasons, strings.Join(p.kept, ", ")+" by the current policy")
+		}
+		it.stay = it.stay.or(stay{yes: true, always: true})
+	}
+	if it.newest {
+		const why = "the newest complete restore point"
+		if h.Gone.IsZero() {
+			it.keep(why)
+		} else if end := h.Orphan.After(h.Gone); now.Before(end) {
+			it.keepUntil(end, why+" of a volume gone since "+h.Gone.UTC().Format(time.RFC3339))
+		}
+	}
+}
+
+// fate is what came out.
+func (it *item) fate(h Holding, shift time.Time) Fate {
+	f := Fate{
+		Backup: it.b, Keep: it.kept.yes, Until: it.kept.until, Hostage: it.hostage, Newest: it.newest,
+		Broken: it.ours && it.b.Status == "error",
+	}
+	switch {
+	case f.Keep && len(it.reasons) > 0:
+		f.Why = strings.Join(it.reasons, ", ")
+	case f.Keep:
+		f.Why = "incremental " + it.by.b.ID + " builds on it"
+		if !it.by.ours {
+			f.Why = "incremental " + it.by.b.ID + ", which is not ours, builds on it"
+		}
+	case it.b.Status == "deleting" || it.b.Status == "deleted":
+		f.Why = "Cinder is deleting it"
+	case f.Broken:
+		f.Why, f.Until = "it never became complete: cinder: "+or(cut(it.b.FailReason, 100), "status error without a reason"), shift
+	default:
+		f.Why, f.Until = it.past(h), shift
+	}
+	return f
+}
+
+// past says what it has outlived.
+func (it *item) past(h Holding) string {
+	f := it.frozen
+	why := "older than " + f.retention
+	switch {
+	case it.current.After(f.end()):
+		why = "older than " + h.Policy.Retention.String()
+	case f.dated.After(f.aged):
+		why = "to be kept until " + f.dated.UTC().Format(time.RFC3339)
+	}
+	if !f.rules.IsZero() {
+		why += ", beyond " + f.rules.String()
+	}
+	if h.Policy != nil && h.Policy.Rules != f.rules && !h.Policy.Rules.IsZero() {
+		why += ", beyond " + h.Policy.Rules.String()
+	}
+	if it.newest {
+		why += ", its volume gone since " + h.Gone.UTC().Format(time.RFC3339)
+	}
+	return why
 }
 
 // A Removal is a backup that is on its way out.
@@ -72,61 +450,6 @@ type Removal struct {
 	Tries   int       `json:"n#,omitempty"`
 	Again   time.Time `json:"ag,omitzero"`
 	Trouble string    `json:"x,omitempty"`
-}
-
-// A Step is what is to be done next about the removals of a project.
-type Step struct {
-	// Delete are those that may be asked for now: nothing builds on them.
-	Delete []Fate
-	// Wait are on their way, or wait for a child of ours that is.
-	Wait []Fate
-	// Stuck are those that something stands in the way of that will not pass by
-	// itself, by id, in words: a child that is not ours, error_deleting, drifted
-	// dependents.
-	Stuck map[string]string
-}
-
-// NextStep orders the removals: children first.
-func NextStep(fates []Fate) Step {
-	_ = fates
-	return Step{}
-}
-
-// An Outlook is how much of what there is would be removed. Chains count as one
-// each, however long, and a part of one as its share: a whole chain always goes
-// at once, so that counted by backups a healthy regime would look like a disaster.
-type Outlook struct {
-	// Backups are the complete restore points of ours, Removals those to be removed.
-	Backups  int `json:"b,omitempty"`
-	Removals int `json:"r,omitempty"`
-	// Chains and Losses are the same in thousandths of chains.
-	Chains int `json:"c,omitempty"`
-	Losses int `json:"l,omitempty"`
-}
-
-// Add is both together.
-func (o Outlook) Add(p Outlook) Outlook {
-	return Outlook{o.Backups + p.Backups, o.Removals + p.Removals, o.Chains + p.Chains, o.Losses + p.Losses}
-}
-
-// OutlookOf sums up decisions.
-func OutlookOf(fates []Fate) Outlook {
-	_ = fates
-	return Outlook{}
-}
-
-// A Brake stops removals that look like a mistake.
-type Brake struct {
-	// Percent of the chains is what may go at once; 100 is no brake.
-	Percent int
-	// From is how many backups have to be about to go at least for it to be asked.
-	From int
-}
-
-// Trips says whether the brake holds the removals back, and why.
-func (b Brake) Trips(o Outlook) (bool, string) {
-	_ = o
-	return false, ""
 }
 
 // A Retention is what the ledger remembers of the removals in one project.
