@@ -32,6 +32,9 @@ const (
 	// MetaArchived is "month" or "year" for the first restore point of one, which lies
 	// in the archive container; not there for others.
 	MetaArchived = "__staffeln_archived"
+	// MetaUnarchived is the same for one that should have been the first, but was not
+	// archived since an attempt had failed: for a day none is tried again.
+	MetaUnarchived = "__staffeln_unarchived"
 	// MetaHold keeps a backup for as long as it is there, with any value but no,
 	// false, off and 0. Operators set it; a tenant's update of a protected backup is
 	// refused by the policy check.
@@ -91,6 +94,16 @@ func cut(s string, most int) string {
 
 // Ours says whether the backup's metadata marks it as the service's.
 func (b CinderBackup) Ours() bool { return strings.EqualFold(b.Metadata[MetaAutomated], "true") }
+
+// Archived reads which span's first restore point a backup of ours is, in the
+// archive container; "" for none.
+func (b CinderBackup) Archived() Span {
+	switch span := Span(b.Metadata[MetaArchived]); {
+	case b.Ours() && (span == Month || span == Year):
+		return span
+	}
+	return ""
+}
 
 // Run reads which run a backup of ours was made for. attempt is 1 or 2, and one
 // that cannot be read counts as the first: the run is what must not be made twice.

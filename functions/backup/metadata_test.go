@@ -14,19 +14,43 @@ import (
 func TestMetadata(t *testing.T) {
 	run := Run{Volume: theVolume, Project: "p1", Slot: on("22T01:30"), Attempt: 2, Kind: Full}
 	p := policy("class=gold, every=daily@02:30, zone=Europe/Berlin, keep=3mon")
+	p.Rules = Rules{Daily: 7, Yearly: -1}
 	got := Metadata(run, p, Enrolment{Server: "s1", Name: "db-1"}, time.Date(2026, 11, 30, 1, 31, 7, 5000, time.UTC))
 	same(t, got, map[string]string{
-		"__automated_backup":     "True",
-		"__staffeln_run":         theVolume + "@20261122T013000Z",
-		"__staffeln_attempt":     "2",
-		"__staffeln_server":      "s1",
-		"__staffeln_server_name": "db-1",
-		"__staffeln_class":       "gold",
-		"__staffeln_retention":   "3mon",
-		"__staffeln_zone":        "Europe/Berlin",
-		"__staffeln_keep_until":  "2027-02-28T01:31:07Z",
-		"__staffeln_kind":        "full",
+		"__automated_backup":       "True",
+		"__staffeln_run":           theVolume + "@20261122T013000Z",
+		"__staffeln_attempt":       "2",
+		"__staffeln_server":        "s1",
+		"__staffeln_server_name":   "db-1",
+		"__staffeln_class":         "gold",
+		"__staffeln_retention":     "3mon",
+		"__staffeln_zone":          "Europe/Berlin",
+		"__staffeln_keep_until":    "2027-02-28T01:31:07Z",
+		"__staffeln_kind":          "full",
+		"__staffeln_archive_rules": "daily=7 yearly=unlimited",
 	})
+	run.Archived = Month
+	if got := Metadata(run, p, Enrolment{}, run.Slot)["__staffeln_archived"]; got != "month" {
+		t.Errorf("the first of a month is marked %q", got)
+	}
+}
+
+// What is archived is told by the mark of ours alone.
+func TestArchived(t *testing.T) {
+	for _, c := range []struct {
+		automated, archived string
+		want                Span
+	}{
+		{"True", "month", Month}, {"true", "year", Year}, {"True", "week", ""}, {"True", "", ""}, {"", "month", ""}, {"False", "year", ""},
+	} {
+		b := CinderBackup{Metadata: map[string]string{MetaAutomated: c.automated, MetaArchived: c.archived}}
+		if got := b.Archived(); got != c.want {
+			t.Errorf("%+v is %q", c, got)
+		}
+	}
+	if got := (CinderBackup{}).Archived(); got != "" {
+		t.Errorf("no metadata is %q", got)
+	}
 }
 
 // The end of a retention is counted by the calendar of the schedule's zone.
@@ -63,6 +87,9 @@ func TestMetadataIsWhatCinderTakes(t *testing.T) {
 		slot, attempt, ok := b.Run()
 		if !ok || !b.Ours() || !slot.Equal(run.Slot) || attempt != run.Attempt {
 			t.Fatalf("%v is read as %s, %d, %v", m, slot, attempt, ok)
+		}
+		if rules, err := ParseRules(m[MetaRules]); err != nil || rules.String() != m[MetaRules] {
+			t.Fatalf("archive rules %q: %v", m[MetaRules], err)
 		}
 		if keep, err := ParseAge(RecordOf(b).Policy); err != nil || keep.IsZero() {
 			t.Fatalf("retention %q: %v", m[MetaRetention], err)

@@ -193,7 +193,8 @@ func (c Classes) Of(e Enrolment) Policy {
 }
 
 // Strictest is the policy of a volume attached to several opted-in servers: the
-// one with the most frequent slots at now, with the longest retention of all.
+// one with the most frequent slots at now, with the longest retention and the most
+// of every archive rule, archived where any is, and each month where any is so often.
 func (c Classes) Strictest(enrolments []Enrolment, now time.Time) Policy {
 	if len(enrolments) == 0 {
 		return c[Default]
@@ -213,10 +214,32 @@ func (c Classes) Strictest(enrolments []Enrolment, now time.Time) Policy {
 			// Whatever the order of the servers, the slots have to stay the same.
 			cmp.Compare(a.Schedule.String(), b.Schedule.String()))
 	})
+	archive, own := best.Archive, best.Archive.Container != ""
 	for _, p := range all {
 		if p.Retention.Compare(best.Retention) > 0 {
 			best.Retention = p.Retention
 		}
+		best.Rules = best.Rules.most(p.Rules)
+		if p.Archive.Container == "" {
+			continue
+		}
+		if archive.Container == "" || !own && p.Archive.Container < archive.Container { // in whatever order they come
+			archive.Container = p.Archive.Container
+		}
+		if archive.Every == "" || p.Archive.Every == Month {
+			archive.Every = p.Archive.Every
+		}
 	}
+	best.Archive = archive
 	return best
+}
+
+// most keeps what either keeps.
+func (r Rules) most(other Rules) Rules {
+	for rule := range ruleCount {
+		if mine, n := r.of(rule), *other.of(rule); n < 0 || *mine >= 0 && n > *mine {
+			*mine = n
+		}
+	}
+	return r
 }

@@ -301,6 +301,53 @@ func TestStrictest(t *testing.T) {
 	}
 }
 
+// What is kept by rules and archived is what any of the servers asks for.
+func TestStrictestOfArchives(t *testing.T) {
+	of := func(rules, container string, every Span) Policy {
+		r, err := ParseRules(rules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := policy("keep=2w")
+		p.Rules, p.Archive = r, Archive{container, every}
+		return p
+	}
+	classes := Classes{
+		"daily": of("daily=7 monthly=3", "", ""), "yearly": of("monthly=12 yearly=unlimited", "vault", Year),
+		"all": of("last=unlimited yearly=3", "attic", Month), "plain": of("none", "", ""),
+	}
+	for _, c := range []struct{ name, classes, want string }{
+		{"one has none", "plain", "none"},
+		{"none of none", "plain plain", "none"},
+		{"the most of each rule", "daily yearly", "daily=7 monthly=12 yearly=unlimited, archived in vault each year"},
+		{"of one that has none, too", "plain yearly", "monthly=12 yearly=unlimited, archived in vault each year"},
+		{"unlimited is the most", "yearly all", "last=unlimited monthly=12 yearly=unlimited, archived in attic each month"},
+		{"the first by name, and each month, whatever the order", "daily plain yearly all", "last=unlimited daily=7 monthly=12 yearly=unlimited, archived in attic each month"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for name, p := range classes {
+				p.Class = name
+				classes[name] = p
+			}
+			var all []Enrolment
+			for class := range strings.FieldsSeq(c.classes) {
+				all = append(all, Enrolment{Class: class})
+			}
+			for range 2 {
+				p := classes.Strictest(all, on("22T00:00"))
+				got := p.Rules.String()
+				if a := p.Archive; a.Container != "" {
+					got += fmt.Sprintf(", archived in %s each %s", a.Container, a.Every)
+				}
+				if got != c.want {
+					t.Errorf("got %s, want %s", got, c.want)
+				}
+				slices.Reverse(all)
+			}
+		})
+	}
+}
+
 func TestStrictestIsAsStrictAsEach(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		one := rapid.Custom(func(t *rapid.T) Enrolment {

@@ -29,6 +29,9 @@ type Start struct {
 	Do      Action
 	Kind    Kind // for Go
 	Attempt int
+	// Archived says that it goes, or has gone, to the archive container; Unarchived
+	// that it should, but goes to the usual one since an attempt has failed.
+	Archived, Unarchived Span
 	// Backup is the one to adopt.
 	Backup CinderBackup
 	// Broken are the earlier backups of this run that ended in error and are to be
@@ -90,7 +93,7 @@ func WhatToStart(p Policy, keys Keys, s State, t Turn, f Facts, now time.Time) S
 	if b := start.Backup; start.Do == Adopt {
 		// Whatever attempt it was made in, it ends the one that is due.
 		_, attempt, _ := b.Run()
-		start.Attempt = min(max(start.Attempt, attempt), 2)
+		start.Attempt, start.Archived = min(max(start.Attempt, attempt), 2), b.Archived()
 		start.Why = fmt.Sprintf("backup %s of this run is there already (%s)", b.ID, b.Status)
 		return start
 	}
@@ -125,10 +128,73 @@ func WhatToStart(p Policy, keys Keys, s State, t Turn, f Facts, now time.Time) S
 		return start
 	}
 	start.Kind, start.Why = WhichKind(p, f.Volume, f.Backups, now)
-	if start.Attempt == 2 {
+	span, hindered, failed := toArchive(p, s, f, start.Attempt, now)
+	if failed {
+		start.Unarchived = span
+	}
+	switch {
+	case start.Attempt == 2:
 		start.Kind, start.Why = Full, "second attempt, as full: "+reason
+	case hindered != "":
+		start.Why += "; not archived: " + hindered
+	case span != "":
+		start.Archived, start.Kind = span, Full
+		start.Why = fmt.Sprintf("the first of %s, archived in container %s", span.Key(now.In(p.Schedule.Zone())), p.Archive.Container)
 	}
 	return start
+}
+
+// archiveAgain is how long after an attempt that failed the archive container is
+// left alone: one that is broken costs a full backup each time.
+const archiveAgain = 24 * time.Hour
+
+// toArchive says which span's first restore point a backup would be, if any, and
+// what hinders its archiving: an archive container that does not work may cost an
+// attempt now and then, but no slot. failed says that it is because an attempt has
+// failed.
+func toArchive(p Policy, s State, f Facts, attempt int, now time.Time) (span Span, hindered string, failed bool) {
+	span = p.Archive.Every
+	if p.Archive.Container == "" {
+		return "", "", false
+	}
+	in := p.Schedule.Zone()
+	key := span.Key(now.In(in))
+	for _, b := range f.Backups {
+		if !b.Ours() {
+			continue
+		}
+		archived := b.Archived() != "" || b.Container == p.Archive.Container
+		switch b.Status {
+		case "error", "error_deleting":
+			// It may be that it cannot be deleted, either, as where the service may not use
+			// the Ceph pool: one is enough to take up the owner's quota.
+			if archived && !b.unserved() {
+				hindered = "until " + b.ID + " has gone, which failed"
+			}
+			continue
+		case "deleting", "deleted":
+			continue
+		}
+		// Cinder's clock may be a little behind ours: a slot at midnight on the first is
+		// of the new month, whatever it says.
+		slot, _, ok := b.Run()
+		if archived && (span.Key(b.Created.In(in)) == key || ok && span.Key(slot.In(in)) == key) {
+			return "", "", false
+		}
+		if again := b.Created.Add(archiveAgain); b.Metadata[MetaUnarchived] != "" && now.Before(again) {
+			hindered = "not before " + again.UTC().Format(time.RFC3339) + ", since an attempt failed"
+		}
+	}
+	switch {
+	case attempt > 1:
+		return span, "this is the second attempt", true
+	case hindered != "":
+	case s.LastComplete.Before(s.LastSlot.Add(-skew)):
+		return span, "the last slot was lost", true
+	case f.Quota.Charge(f.Volume.Size).lacks(f.Volume.Size) != "":
+		hindered = "the quota leaves no room for a second attempt"
+	}
+	return span, hindered, false
 }
 
 // unserved says that a backup failed because no cinder-backup service was there to
@@ -201,12 +267,17 @@ func WhichKind(p Policy, v Volume, backups []CinderBackup, now time.Time) (Kind,
 		if !b.Created.Before(newest.Created) && !b.Ours() {
 			return Full, "the newest backup " + b.ID + " is not ours"
 		}
+		// What is kept for years holds no chain hostage.
+		if !b.Created.Before(newest.Created) && b.Archived() != "" {
+			return Full, "the newest backup " + b.ID + " is archived"
+		}
 	}
 	if newest.Size != v.Size {
 		return Full, fmt.Sprintf("the volume grew from %d to %d GiB", newest.Size, v.Size)
 	}
-	if p.Container != "" && newest.Container != p.Container {
-		return Full, fmt.Sprintf("the newest backup is in container %s, not %s", newest.Container, p.Container)
+	if p.Container != "" && newest.Container != p.Container ||
+		p.Container == "" && p.Archive.Container != "" && newest.Container == p.Archive.Container {
+		return Full, fmt.Sprintf("the newest backup is in container %s, not %s", newest.Container, or(p.Container, "the usual one"))
 	}
 	carried := 0
 	for _, b := range usable {

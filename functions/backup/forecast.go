@@ -1,0 +1,137 @@
+package backup
+
+import (
+	"strconv"
+	"time"
+)
+
+// horizon is how far ahead a quota is looked at, in days.
+const horizon = 366
+
+// Forecast tells how full both quotas are, what the policies of now will need of
+// them once they have run their course, and the day on which a limit is reached.
+// It takes what is not ours to stay as it is.
+func Forecast(q Quota, volumes []Protected, records []Record, classes Classes, now time.Time) (backups, gigabytes QuotaFact) {
+	backups, gigabytes = quotaFact(q.Backups), quotaFact(q.Gigabytes)
+	have := map[string]int{}
+	ours, oursGiB := 0, 0
+	for _, r := range records {
+		have[r.Volume]++
+		ours++
+		oursGiB += r.Size
+	}
+	type pace struct {
+		have, most, size int
+		perDay           float64
+	}
+	var paces []pace
+	needs, needsGiB := 0, 0
+	steady := map[string]int{}
+	for _, v := range volumes {
+		if v.Skip != "" {
+			continue
+		}
+		p := classes.Strictest(v.Enrolments, now)
+		key := p.Schedule.String() + "|" + p.Retention.String() + "|" + p.Rules.String() + "|" + p.ChainAge.String() + "|" + strconv.Itoa(p.Depth) + "|" + p.Archive.Container + string(p.Archive.Every)
+		most, ok := steady[key]
+		if !ok {
+			most = Steady(p, now)
+			steady[key] = most
+		}
+		paces = append(paces, pace{have: have[v.Volume], most: most, size: v.Size, perDay: float64(24*time.Hour) / float64(max(p.Schedule.Interval(now), time.Second))})
+		needs += most
+		needsGiB += most * v.Size
+		ours -= have[v.Volume]
+		oursGiB -= have[v.Volume] * v.Size
+	}
+	// Of volumes no longer protected nothing is counted on: they go in their own time.
+	others, othersGiB := backups.Used, gigabytes.Used
+	for _, p := range paces {
+		others -= p.have
+		othersGiB -= p.have * p.size
+	}
+	others, othersGiB = max(others, 0), max(othersGiB, 0)
+	backups.Needs = others - min(max(ours, 0), others) + needs
+	gigabytes.Needs = othersGiB - min(max(oursGiB, 0), othersGiB) + needsGiB
+	for day := 0; day <= horizon; day++ {
+		n, gib := others, othersGiB
+		for _, p := range paces {
+			// What is more than the policy will need goes; what is less grows at its pace.
+			there := min(max(p.most, p.have), p.have+int(p.perDay*float64(day)))
+			n += there
+			gib += there * p.size
+		}
+		at := now.AddDate(0, 0, day)
+		if backups.Full.IsZero() && backups.Limit >= 0 && n >= backups.Limit && backups.Needs > backups.Limit {
+			backups.Full = at
+		}
+		if gigabytes.Full.IsZero() && gigabytes.Limit >= 0 && gib >= gigabytes.Limit && gigabytes.Needs > gigabytes.Limit {
+			gigabytes.Full = at
+		}
+	}
+	return backups, gigabytes
+}
+
+// most synthetic backups that a policy is judged by.
+const mostSynthetic = 5000
+
+// Steady is how many backups of one volume there are at most under a policy that
+// has run its course: it plays the schedule far enough and asks [Retain].
+func Steady(p Policy, now time.Time) int {
+	interval := max(p.Schedule.Interval(now), time.Second)
+	var slots []time.Time
+	for t := p.Schedule.Slot(now); len(slots) < mostSynthetic; t = p.Schedule.Slot(t.Add(-time.Second)) {
+		slots = append(slots, t)
+		if t.Before(now.AddDate(-4, 0, 0)) && !p.Rules.reaches(now.Sub(t)) && p.Retention.After(t).Before(now) {
+			break
+		}
+		if p.Rules.IsZero() && p.Retention.After(t).Before(now.Add(-time.Duration(p.Depth+2)*interval)) {
+			break
+		}
+	}
+	h := Holding{Volume: "v", Project: "p", Policy: &p}
+	v := Volume{ID: "v", Size: 1}
+	carried := p.Depth
+	span := ""
+	for i := len(slots) - 1; i >= 0; i-- {
+		b := CinderBackup{ID: strconv.Itoa(len(slots) - i), Volume: v.ID, Project: "p", Status: "available", Created: slots[i], Size: 1}
+		kind, archived := Incremental, Span("")
+		if p.Archive.Container != "" {
+			if key := p.Archive.Every.Key(slots[i].In(p.Schedule.Zone())); key != span {
+				span, archived = key, p.Archive.Every
+			}
+		}
+		switch {
+		case archived != "":
+			kind, carried = Full, p.Depth
+		case carried >= p.Depth:
+			kind, carried = Full, 0
+		default:
+			carried++
+		}
+		b.Incremental = kind == Incremental
+		b.Metadata = Metadata(Run{Volume: v.ID, Project: "p", Slot: slots[i], Attempt: 1, Kind: kind, Archived: archived}, p, Enrolment{}, slots[i])
+		h.Backups = append(h.Backups, b)
+	}
+	// Between two removals there is up to a chain more than right after one.
+	most := 0
+	for back := 0; back <= min(p.Depth, 20) && back < len(h.Backups); back++ {
+		part := h
+		part.Backups = h.Backups[:len(h.Backups)-back]
+		kept := 0
+		for _, f := range Retain(part, part.Backups[len(part.Backups)-1].Created.Add(-time.Second)) { // the new one comes before the old one goes
+			if f.Keep {
+				kept++
+			}
+		}
+		most = max(most, kept)
+	}
+	return most
+}
+
+// reaches says whether rules may keep what is so old.
+func (r Rules) reaches(age time.Duration) bool {
+	day := 24 * time.Hour
+	span := func(n int, each time.Duration) bool { return n < 0 || age <= time.Duration(min(n+1, 1000))*each }
+	return span(r.Hourly, time.Hour) || span(r.Daily, day) || span(r.Weekly, 7*day) || span(r.Monthly, 31*day) || span(r.Yearly, 366*day)
+}

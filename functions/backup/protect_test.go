@@ -1,0 +1,142 @@
+package backup
+
+import (
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+const (
+	theService = "27baad14275d44d3bb3d76e511ad5724"
+	aTenant    = "afc9ff6708a04854a2d8da6aebabea92"
+)
+
+var theGuards = Guards{Users: []string{theService, "11112222333344445555666677778888"}, Roles: []string{"admin", "service"}}
+
+func TestProtect(t *testing.T) {
+	const backup = "8bd2b617-daa5-4aa3-b199-e5d6bad361fb"
+	automated := Plea{Rule: RuleDelete, Backup: backup, Shown: true, Creator: theService, Mark: "True", User: aTenant, Roles: []string{"member", "reader"}}
+	own := Plea{Rule: RuleDelete, Backup: backup, Shown: true, Creator: aTenant, User: aTenant, Roles: []string{"member", "reader"}}
+	bare := Plea{Backup: backup}
+	with := func(p Plea, change func(*Plea)) Plea { change(&p); return p }
+	for _, tc := range []struct {
+		name string
+		plea Plea
+		t    Testimonies
+		want string
+	}{
+		{"a tenant and an automated backup", automated, Testimonies{}, "deny body marked"},
+		{"a tenant cannot change one either", with(automated, func(p *Plea) { p.Rule = RuleUpdate }), Testimonies{}, "deny body marked"},
+		{"nor force it", with(automated, func(p *Plea) { p.Rule = RuleForceDelete }), Testimonies{}, "deny body marked"},
+		{"nor make it deletable", with(automated, func(p *Plea) { p.Rule = RuleResetStatus }), Testimonies{}, "deny body marked"},
+		{"the mark counts in any case", with(automated, func(p *Plea) { p.Mark = "tRUE"; p.Creator = "" }), Testimonies{}, "deny body marked"},
+		{"the service made it, whatever became of the mark", with(automated, func(p *Plea) { p.Mark = "" }), Testimonies{}, "deny body creator"},
+		{"a user of the operator's list made it", with(own, func(p *Plea) { p.Creator = theGuards.Users[1] }), Testimonies{}, "deny body creator"},
+		{"the ledger knows it, whatever became of the mark", own, Testimonies{Ledger: Automated}, "deny ledger known"},
+		{"the service", with(automated, func(p *Plea) { p.User = theService }), Testimonies{}, "allow body service"},
+		{"an admin", with(automated, func(p *Plea) { p.Roles = []string{"reader", "Admin"} }), Testimonies{}, "allow body operator"},
+		{"nobody is not the service", with(automated, func(p *Plea) { p.User = ""; p.Roles = nil }), Testimonies{}, "deny body marked"},
+		{"a tenant's own is first asked of the ledger", own, Testimonies{}, "hear ledger"},
+		{"a tenant's own", own, Testimonies{Ledger: Manual}, "allow ledger manual"},
+		{"a tenant's own while the ledger is down", own, Testimonies{Ledger: Silent}, "allow body manual"},
+		{"a mark that says no", with(own, func(p *Plea) { p.Mark = "False" }), Testimonies{Ledger: Manual}, "allow ledger manual"},
+		{"an old oslo.policy does not name the rule", with(own, func(p *Plea) { p.Rule = "" }), Testimonies{Ledger: Manual}, "allow ledger manual"},
+		{"a rule that is none of ours", with(own, func(p *Plea) { p.Rule = "backup:restore" }), Testimonies{Ledger: Manual}, "deny body rule"},
+		{"nor is it an admin's", with(own, func(p *Plea) { p.Rule = "volume:delete"; p.Roles = []string{"admin"} }), Testimonies{}, "deny body rule"},
+		{"a body that does not show the backup", bare, Testimonies{}, "hear ledger"},
+		{"which the ledger knows", bare, Testimonies{Ledger: Automated}, "deny ledger known"},
+		{"which the ledger does not know", bare, Testimonies{Ledger: Manual}, "hear cinder"},
+		{"which Cinder says is automated", bare, Testimonies{Ledger: Manual, Cinder: Automated}, "deny cinder known"},
+		{"which Cinder says is the owner's", bare, Testimonies{Ledger: Manual, Cinder: Manual}, "allow cinder manual"},
+		{"which Cinder says is the owner's while the ledger is down", bare, Testimonies{Ledger: Silent, Cinder: Manual}, "allow cinder manual"},
+		{"which Cinder does not know", bare, Testimonies{Ledger: Manual, Cinder: Unknown}, "deny cinder missing"},
+		{"which nobody can tell of", bare, Testimonies{Ledger: Silent, Cinder: Silent}, "deny none doubt"},
+		{"which the ledger does not know and Cinder does not answer", bare, Testimonies{Ledger: Manual, Cinder: Silent}, "deny none doubt"},
+		{"an operator need not show it", with(bare, func(p *Plea) { p.Roles = []string{"service"} }), Testimonies{}, "allow body operator"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := theGuards.Protect(tc.plea, tc.t)
+			if got := inWords(r); got != tc.want {
+				t.Errorf("%s, want %s", got, tc.want)
+			}
+			if r.Hear == "" && r.Why == "" {
+				t.Error("no reason")
+			}
+		})
+	}
+}
+
+func inWords(r Ruling) string {
+	switch {
+	case r.Hear != "":
+		return "hear " + string(r.Hear)
+	case r.Allow:
+		return "allow " + string(r.Source) + " " + string(r.Because)
+	}
+	return "deny " + string(r.Source) + " " + string(r.Because)
+}
+
+func anyPlea(t *rapid.T) Plea {
+	user := rapid.SampledFrom([]string{"", aTenant, theService})
+	return Plea{
+		Rule:    rapid.SampledFrom([]string{"", RuleDelete, RuleUpdate, RuleForceDelete, RuleResetStatus, "backup:get"}).Draw(t, "rule"),
+		Backup:  "8bd2b617-daa5-4aa3-b199-e5d6bad361fb",
+		Shown:   rapid.Bool().Draw(t, "shown"),
+		Creator: user.Draw(t, "creator"), User: user.Draw(t, "user"),
+		Mark:  rapid.SampledFrom([]string{"", "True", "true", "False", "yes"}).Draw(t, "mark"),
+		Roles: rapid.SliceOfN(rapid.SampledFrom([]string{"member", "reader", "admin", "SERVICE", ""}), 0, 3).Draw(t, "roles"),
+	}
+}
+
+var anyTestimony = rapid.SampledFrom([]Testimony{Silent, Automated, Manual, Unknown})
+
+// Whatever is asked and whoever answers: there is a ruling after two have been
+// heard, and a tenant is never let through to what anybody says is automated.
+func TestProtectHolds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p, said := anyPlea(t), Testimonies{Ledger: anyTestimony.Draw(t, "ledger"), Cinder: anyTestimony.Draw(t, "cinder")}
+		r := theGuards.Protect(p, said)
+		if r.Hear != "" || r.Why == "" || r.Because == "" || r.Source == "" {
+			t.Fatalf("no ruling: %+v", r)
+		}
+		passes := p.User == theService || strings.Contains(strings.ToLower(" "+strings.Join(p.Roles, " ")+" "), " admin ") ||
+			strings.Contains(strings.ToLower(" "+strings.Join(p.Roles, " ")+" "), " service ")
+		automated := p.Shown && strings.EqualFold(p.Mark, "true") || p.Creator == theService || said.Ledger == Automated ||
+			!p.Shown && said.Cinder == Automated
+		if r.Allow && automated && !passes {
+			t.Fatalf("let through: %+v", r)
+		}
+		if !r.Allow && passes && r.Because != BecauseRule {
+			t.Fatalf("the service is refused: %+v", r)
+		}
+		// Whoever is not heard cannot make a yes of a no that the body gave.
+		if first := theGuards.Protect(p, Testimonies{}); first.Hear == "" && first != r {
+			t.Fatalf("what others say changes what the body says: %+v, %+v", first, r)
+		}
+	})
+}
+
+// A body that shows the backup is decided on alike with the ledger down and with a
+// ledger that agrees with it, and Cinder is never asked.
+func TestABodyThatShowsTheBackupIsEnough(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := anyPlea(t)
+		p.Shown = true
+		down, up := theGuards.Protect(p, Testimonies{Ledger: Silent}), theGuards.Protect(p, Testimonies{Ledger: Manual})
+		if down.Hear != "" || up.Hear != "" || down.Allow != up.Allow || down.Because != up.Because {
+			t.Fatalf("%+v while down, %+v otherwise", down, up)
+		}
+	})
+}
+
+// The check takes the same backups for automated as everybody else does.
+func TestMarkedIsOurs(t *testing.T) {
+	for _, mark := range []string{"True", "true", "TRUE", "False", "", "1", "yes", " True", "True\n"} {
+		b := CinderBackup{Metadata: map[string]string{MetaAutomated: mark}}
+		r := theGuards.Protect(Plea{Shown: true, Mark: mark}, Testimonies{Ledger: Manual})
+		if r.Allow == b.Ours() {
+			t.Errorf("%q: allowed %v, ours %v", mark, r.Allow, b.Ours())
+		}
+	}
+}
