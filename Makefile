@@ -23,7 +23,7 @@ demo: ## the main job on a simulated cloud, live on the terminal; needs nothing 
 run: ## every function in one process against the cloud that OS_* name; settings in docs/settings.md
 	@$(GO) run ./local run
 
-test: services ## every test that needs no cloud; starts a Redis and a RabbitMQ of its own on free ports
+test: services ## every test that needs no cloud; starts a Redis, a RabbitMQ and a mail server of its own on free ports
 	@test -n "$(RACE)" || echo "make test: no C compiler here, so the tests run without the race detector" >&2
 	$(GO) test $(RACE) -shuffle=on -timeout 20m ./...
 
@@ -35,7 +35,7 @@ check: ## format, vet, staticcheck, who may import whom, go.mod, and that docs a
 	$(GO) mod tidy -diff
 	$(GO) test -count=1 -run 'House|Docs|Manual|Keys' ./testutil ./runtime/config ./runtime/ledger ./runtime/metrics
 
-services: ## install Debian's redis-server and rabbitmq-server for the tests, without starting them
+services: ## install what the tests start from Debian: Redis, RabbitMQ, oslo.policy, a mail server, a browser
 	@.ci/services
 
 bench: services ## the benchmarks, with their ratios
