@@ -1,0 +1,201 @@
+// Package mail sends letters: through Resend, an SMTP server, or into the log.
+//
+// A letter has a key that stays the same however often it is sent: from it come
+// the Message-ID and Resend's idempotency key, so that whoever receives it twice
+// can tell.
+package mail
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/mail"
+	"strings"
+	"time"
+	"unicode"
+
+	"staffeln/functions/backup"
+)
+
+// A Channel is one way to send a letter.
+type Channel interface {
+	// Name is the channel's word in the settings: "smtp".
+	Name() string
+	// Send hands the letter over. An error is a [*backup.MailError].
+	Send(ctx context.Context, l backup.Letter) error
+}
+
+// Post sends letters through the first channel that takes them.
+type Post struct {
+	// Channels are tried in this order: the next one where one fails for good, or has
+	// failed so often that it may as well be gone.
+	Channels []Channel
+	Log      *slog.Logger
+	// Count counts what happened; see the metrics.
+	Count func(name string, n float64, labels ...string)
+}
+
+// patience is how often a channel may fail in a way that may pass before the next
+// one is tried: about an hour, by the growing intervals of report.
+const patience = 6
+
+// Send sends the letter. Without an error everybody in it was told; else the error
+// is a [*backup.MailError] that says who was.
+func (p *Post) Send(ctx context.Context, l backup.Letter) error {
+	if err := Check(l); err != nil {
+		return &backup.MailError{Permanent: true, Err: err}
+	}
+	var last error
+	for i, c := range p.Channels {
+		err := c.Send(ctx, l)
+		if err == nil {
+			p.Count("letters_total", 1, c.Name(), "sent")
+			return nil
+		}
+		failed := as(err)
+		failed.Err = fmt.Errorf("%s: %w", c.Name(), failed.Err)
+		last = failed
+		outcome := "later"
+		switch {
+		case failed.Sent:
+			outcome = "partly"
+		case failed.Permanent:
+			outcome = "refused"
+		}
+		p.Count("letters_total", 1, c.Name(), outcome)
+		if failed.Sent || ctx.Err() != nil || !failed.Permanent && (l.Tries < patience || failed.Doubt || i+1 < len(p.Channels) && p.Channels[i+1].Name() == LogName) {
+			return last
+		}
+		if i+1 < len(p.Channels) {
+			p.Log.WarnContext(ctx, "letter goes by the next channel", "project", l.List, "why", failed.Err.Error())
+		}
+	}
+	if last == nil {
+		last = &backup.MailError{Permanent: true, Err: errors.New("no channel is configured")}
+	}
+	return last
+}
+
+func as(err error) *backup.MailError {
+	if e, ok := errors.AsType[*backup.MailError](err); ok {
+		return e
+	}
+	return &backup.MailError{Err: err}
+}
+
+// Check says what is wrong with a letter: nobody to send it to, or an address that
+// is none. Names and subjects may be anything: see [oneLine].
+func Check(l backup.Letter) error {
+	if len(l.To) == 0 {
+		return errors.New("a letter to nobody")
+	}
+	if l.Key == "" {
+		return errors.New("a letter without a key")
+	}
+	for _, p := range l.To {
+		if !Address(p.Address) {
+			return fmt.Errorf("%.80q is not an e-mail address", p.Address)
+		}
+	}
+	return nil
+}
+
+// Address says whether a string is one bare e-mail address, without a name, of at
+// most 254 characters.
+func Address(s string) bool {
+	if len(s) > 254 || strings.ContainsFunc(s, func(r rune) bool {
+		return unicode.IsControl(r) || unicode.IsSpace(r) || strings.ContainsRune(`<>()[],;:\"`, r)
+	}) {
+		return false
+	}
+	a, err := mail.ParseAddress(s)
+	return err == nil && a.Address == s && a.Name == ""
+}
+
+// oneLine makes a tenant's words fit for a header: no control characters, no line
+// breaks, no marks that turn the direction of what follows, at most 200 characters.
+func oneLine(s string) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t' || unicode.IsSpace(r):
+			return ' '
+		case unicode.IsControl(r), unicode.Is(unicode.Cf, r):
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+	if r := []rune(s); len(r) > 200 {
+		s = string(r[:199]) + "…"
+	}
+	return s
+}
+
+// Sender says who letters come from.
+type Sender struct {
+	// From is the address, with or without a name: "Backups <backup@example.org>".
+	From string
+	// ReplyTo is an address, "" for none.
+	ReplyTo string
+}
+
+// Domain is what follows the @ of From.
+func (s Sender) Domain() string {
+	a, err := mail.ParseAddress(s.From)
+	if err != nil {
+		return "localhost"
+	}
+	_, domain, _ := strings.Cut(a.Address, "@")
+	return cmp.Or(domain, "localhost")
+}
+
+// fingerprint is the letter's key in 32 letters that fit everywhere.
+func fingerprint(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(sum[:16])
+}
+
+// messageID is the same for the same letter, without brackets.
+func messageID(l backup.Letter, s Sender) string { return fingerprint(l.Key) + "@" + s.Domain() }
+
+// headers are those that say what sort of mail it is.
+func headers(l backup.Letter, s Sender) map[string]string {
+	h := map[string]string{
+		"Auto-Submitted": "auto-generated", // RFC 3834: no out-of-office answers
+		// Exchange and Outlook know only this one.
+		"X-Auto-Response-Suppress": "All",
+	}
+	if l.List != "" {
+		id := strings.Map(func(r rune) rune {
+			if r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r) || r == '-') {
+				return r
+			}
+			return '-'
+		}, l.List)
+		h["List-Id"] = "<" + id[:min(len(id), 64)] + ".backups." + s.Domain() + ">"
+	}
+	return h
+}
+
+// LogName is the name of the channel that only writes into the log.
+const LogName = "log"
+
+// Log writes letters into the log: for trying things out, and for operators whose
+// log is read.
+type Log struct{ Log *slog.Logger }
+
+// Name is "log".
+func (Log) Name() string { return LogName }
+
+// Send writes one line.
+func (c Log) Send(ctx context.Context, l backup.Letter) error {
+	to := make([]string, len(l.To))
+	for i, p := range l.To {
+		to[i] = p.Address
+	}
+	c.Log.InfoContext(ctx, "letter", "project", l.List, "to", to, "subject", oneLine(l.Subject), "date", l.At.UTC().Format(time.RFC3339), "text", l.Text)
+	return nil
+}
