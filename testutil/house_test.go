@@ -24,6 +24,8 @@ var house = []struct{ dir, may, why string }{
 	{"events/wire", "std", "what the decoders share is the form of a message, and none of its meaning"},
 	{"events/", "std events events/wire", "decoders know the wire and nothing else"},
 	{"functions", "std events events/ functions/ runtime", "the catalogue ties functions to what sets them off"},
+	{"functions/report", "std events events/ functions/backup functions/report/words",
+		"the words of a digest are a part of it, kept apart from its facts and from the sending"},
 	{"functions/", "std events events/ functions/backup",
 		"a function knows its event and the rules; all else is an interface it declares"},
 	{"runtime", "std events", "the runtime carries events; it has never heard of backups"},
