@@ -812,7 +812,7 @@ func contract(t *testing.T, open func(t *testing.T) redis.UniversalClient) {
 			})
 		}
 	})
-	for _, s := range stories {
+	for _, s := range slices.Concat(stories, retentionStories, reportStories) {
 		t.Run(s.name, func(t *testing.T) {
 			w := newWorld(t, open(t))
 			s.tell(w)
@@ -830,10 +830,12 @@ func (w *world) diff(what string, got, want any) {
 	}
 }
 
-var stories = []struct {
+type story struct {
 	name string
 	tell func(w *world)
-}{
+}
+
+var stories = []story{
 	{"a name is claimed by one, until its time is up by Redis's clock", func(w *world) {
 		const name = "dispatch/07@2026-11-22T02:00:00Z"
 		ok, err := w.l.Claim(w.ctx, name, time.Hour)

@@ -11,7 +11,8 @@ import (
 	"staffeln/functions/backup"
 )
 
-// FinishedKept is how many finished runs of a project are kept; the oldest go.
+// FinishedKept is how many finished runs of a project are kept for its next digest;
+// the oldest go.
 const FinishedKept = 10_000
 
 // Ready says whether the shard was reconciled since it was last empty. Until then
@@ -166,7 +167,8 @@ func (l *Ledger) Postpone(ctx context.Context, project, volume string, s backup.
 // false if the open run is another slot's or attempt's, or there is none: somebody
 // else has finished it. A volume that is no longer protected gets no state. What
 // [Ledger.Postpone] says of the state holds here too. A complete run's backup is
-// no longer to be discarded, whoever had said so.
+// no longer to be discarded, whoever had said so. The project's removals are due to
+// be looked at, see [Ledger.RetentionDue].
 func (l *Ledger) Finish(ctx context.Context, c backup.Closing) (bool, error) {
 	ok, err := l.yesClosing(ctx, false, c)
 	if err != nil {
@@ -202,7 +204,7 @@ func (l *Ledger) yesClosing(ctx context.Context, late bool, c backup.Closing) (b
 	}
 	arg := closingArg{
 		runArg: argOfRun(run, ""), Volume: run.Volume, Name: watchName(run), JSON: runRow(run),
-		State: stateRow(c.State), Due: micros(c.State.Due), Ended: micros(run.Ended),
+		State: stateRow(c.State), Due: micros(c.State.Due), Ended: micros(run.Ended), Now: moment(run.Ended),
 		Final: c.Final, Complete: run.State == backup.Complete, Remove: c.Remove,
 		Keep: strconv.Itoa(-FinishedKept),
 	}
@@ -225,12 +227,13 @@ func (l *Ledger) yesClosing(ctx context.Context, late bool, c backup.Closing) (b
 	}
 	return l.yes(ctx, script, []string{s.runs(), s.open(), s.tracked(), s.volumes(), s.due(), s.finished(run.Project),
 		s.stamping(), s.stamps(), s.discarding(), s.discards(), s.watching(), s.watched(),
-		s.records(), s.backups(), s.holding(run.Project), s.projects()}, toJSON(arg))
+		s.records(), s.backups(), s.holding(run.Project), s.projects(), s.retention()}, toJSON(arg))
 }
 
-// Finished is the runs of a project that are over for good, the newest max of
-// them, in the order they ended. [FinishedKept] are kept. A run that ended late
-// is there a second time, and the later word counts.
+// Finished is the runs of a project that are over for good and that no digest was
+// made of yet (see [Ledger.CutDigest]), the newest max of them, in the order they
+// ended. [FinishedKept] are kept. A run that ended late is there a second time, and
+// the later word counts.
 func (l *Ledger) Finished(ctx context.Context, project string, max int) ([]backup.Run, error) {
 	if !goodID(project) || max <= 0 {
 		return nil, nil

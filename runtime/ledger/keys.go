@@ -27,9 +27,15 @@ func (k keys) asked() string { return k.prefix + ":asked" }
 // totals: hash WHAT -> a number of the whole cloud, as last counted ("overdue").
 func (k keys) totals() string { return k.prefix + ":totals" }
 
+// release: string "UNTIL MOST". The operator's release of the brake on the cloud.
+func (k keys) release() string { return k.prefix + ":release" }
+
 // pace is the name given to redis_rate, which puts "rate:" in front of it:
 // string, ends by itself. When the next API call may be made.
 func pace() string { return "staffeln:pace" }
+
+// limit is such a name, too. When something else may be done next.
+func limit(what string) string { return "staffeln:limit:" + what }
 
 func (k keys) admission(name string) string { return k.prefix + ":{admission}:" + name }
 
@@ -111,6 +117,28 @@ func (s shard) ranks(project string) string { return s.tag + "ranks:" + project 
 
 // finished: list of RUN, the newest last, at most [FinishedKept].
 func (s shard) finished(project string) string { return s.tag + "finished:" + project }
+
+// retention: zset PROJECT -> when its removals are to be looked at.
+func (s shard) retention() string { return s.tag + "retention" }
+
+// outlook: hash PROJECT -> "VERSION.NONCE LOOKED BACKUPS CHAINS REMOVALS LOSSES
+// RELEASED MOST", without the zeros at the end.
+func (s shard) outlook() string { return s.tag + "outlook" }
+
+// removals: hash PROJECT -> what is being removed, and what holds it back, as JSON.
+func (s shard) removals() string { return s.tag + "removals" }
+
+// removed: list of REMOVAL, the newest last, at most [RemovedKept].
+func (s shard) removed(project string) string { return s.tag + "removed:" + project }
+
+// reports: hash PROJECT -> "VERSION.NONCE ASIDE\nREPORTING".
+func (s shard) reports() string { return s.tag + "reports" }
+
+// cut: list of RUN, those that the pending or the next digest is made of.
+func (s shard) cut(project string) string { return s.tag + "cut:" + project }
+
+// cutRemoved: list of REMOVAL, likewise.
+func (s shard) cutRemoved(project string) string { return s.tag + "cutremoved:" + project }
 
 // projects: hash PROJECT -> how many servers, open and watched runs, stamps and
 // discards it has.

@@ -37,12 +37,13 @@ func built() []string {
 	k := keys{prefix: "staffeln", shards: 16}
 	s := shard{"staffeln:{SHARD}:"}
 	return []string{
-		k.claim("NAME"), k.layout(), k.mark("NAME"), k.asked(), k.totals(), "rate:" + pace(),
+		k.claim("NAME"), k.layout(), k.mark("NAME"), k.asked(), k.totals(), k.release(), "rate:" + pace(), "rate:" + limit("NAME"),
 		k.leases(), k.holders(), k.strain(), k.pause(),
 		s.ticket(), s.reconciled(), s.servers(), s.withdrawn(), s.volumes(), s.due(), s.runs(), s.open(),
 		s.watching(), s.watched(), s.tracked(), s.stamping(), s.stamps(), s.discarding(), s.discards(),
 		s.records(), s.backups(), s.holding("PROJECT"), s.ranks("PROJECT"), s.finished("PROJECT"),
-		s.projects(), s.missing(),
+		s.retention(), s.outlook(), s.removals(), s.removed("PROJECT"),
+		s.reports(), s.cut("PROJECT"), s.cutRemoved("PROJECT"), s.projects(), s.missing(),
 	}
 }
 

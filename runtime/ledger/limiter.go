@@ -2,6 +2,8 @@ package ledger
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -73,14 +75,42 @@ func (l *Limiter) ask(ctx context.Context) (wait time.Duration, local bool) {
 	case err != nil && ctx.Err() != nil:
 		return 0, true // the caller gave up, not Redis
 	case err != nil:
-		l.mu.Lock()
-		l.down = time.Now().Add(paceDown)
-		l.mu.Unlock()
+		l.leave()
 		return l.local(), true
 	case r.Allowed > 0:
 		return 0, false
 	}
 	return max(r.RetryAfter, time.Millisecond), false
+}
+
+// Allow says whether something else than a call may be done now, at most perSecond
+// times in any second by all processes on this Redis; zero or less is no limit. It
+// does not wait. An error says that Redis did not answer, now or a moment ago, and
+// comes with a yes.
+func (l *Limiter) Allow(ctx context.Context, what string, perSecond int) (bool, error) {
+	if perSecond <= 0 {
+		return true, nil
+	}
+	if l.isDown() {
+		return true, errors.New("limit: redis did not answer a moment ago")
+	}
+	c, cancel := context.WithTimeout(ctx, paceAnswer)
+	defer cancel()
+	r, err := l.rate.Allow(c, limit(what), redis_rate.PerSecond(perSecond))
+	if err != nil {
+		if ctx.Err() == nil {
+			l.leave()
+		}
+		return true, fmt.Errorf("limit: %w", err)
+	}
+	return r.Allowed > 0, nil
+}
+
+// leave lets Redis alone for a while.
+func (l *Limiter) leave() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down = time.Now().Add(paceDown)
 }
 
 func (l *Limiter) isDown() bool {

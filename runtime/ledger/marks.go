@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -26,42 +28,87 @@ func (l *Ledger) Volume(ctx context.Context, project, volume string) (v backup.P
 }
 
 func (l *Ledger) volume(ctx context.Context, project, volume string) (backup.Protected, bool, error) {
+	found, err := l.volumesOf(ctx, project, []string{volume})
+	v, ok := found[volume]
+	return v, ok, err
+}
+
+// VolumesOf is those of the volumes that are protected in the project, by id; each
+// as [Ledger.Volume] would say it.
+func (l *Ledger) VolumesOf(ctx context.Context, project string, ids []string) (map[string]backup.Protected, error) {
+	all := map[string]backup.Protected{}
+	if !goodID(project) {
+		return all, nil
+	}
+	for part := range slices.Chunk(ids, page) {
+		found, err := l.volumesOf(ctx, project, part)
+		if err != nil {
+			return nil, fmt.Errorf("ledger: volumes of %s: %w", project, err)
+		}
+		maps.Copy(all, found)
+	}
+	return all, nil
+}
+
+// volumesOf asks twice, however many there are: for the volumes, and for their
+// servers.
+func (l *Ledger) volumesOf(ctx context.Context, project string, ids []string) (map[string]backup.Protected, error) {
 	s := l.of(project)
-	var found *redis.StringCmd
-	var due *redis.FloatCmd
+	var rows *redis.SliceCmd
+	var due *redis.FloatSliceCmd
 	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		found, due = p.HGet(ctx, s.volumes(), volume), p.ZScore(ctx, s.due(), volume)
+		rows, due = p.HMGet(ctx, s.volumes(), ids...), p.ZMScore(ctx, s.due(), ids...)
 		return nil
 	})
-	if errors.Is(found.Err(), redis.Nil) {
-		return backup.Protected{}, false, nil
-	}
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return backup.Protected{}, false, err
-	}
-	v, servers, err := readVolume(volume, found.Val())
-	if err != nil || v.Project != project {
-		return backup.Protected{}, false, err
-	}
-	v.State.Due = scoreTime(due.Val())
-	if len(servers) == 0 {
-		return v, true, nil
-	}
-	rows, err := l.rdb.HMGet(ctx, s.servers(), servers...).Result()
 	if err != nil {
-		return v, false, err
+		return nil, err
 	}
-	for i, r := range rows {
-		if text, ok := r.(string); ok {
-			e, _, err := readServer(servers[i], text)
-			if err != nil {
-				return v, false, err
+	out, servers := map[string]backup.Protected{}, map[string][]string{}
+	var want []string
+	for i, row := range rows.Val() {
+		text, ok := row.(string)
+		if !ok {
+			continue
+		}
+		v, of, err := readVolume(ids[i], text)
+		if err != nil {
+			return nil, err
+		}
+		if v.Project != project {
+			continue
+		}
+		// An absent member has the score 0, which is no time.
+		v.State.Due = scoreTime(due.Val()[i])
+		out[v.Volume], servers[v.Volume] = v, of
+		want = append(want, of...)
+	}
+	if len(want) == 0 {
+		return out, nil
+	}
+	slices.Sort(want)
+	want = slices.Compact(want)
+	found, err := l.rdb.HMGet(ctx, s.servers(), want...).Result()
+	if err != nil {
+		return nil, err
+	}
+	enrolments := map[string]backup.Enrolment{}
+	for i, row := range found {
+		if text, ok := row.(string); ok {
+			if enrolments[want[i]], _, err = readServer(want[i], text); err != nil {
+				return nil, err
 			}
-			v.Enrolments = append(v.Enrolments, e)
 		}
 	}
-	sortEnrolments(v.Enrolments)
-	return v, true, nil
+	for id, v := range out {
+		for _, server := range servers[id] {
+			if e, ok := enrolments[server]; ok {
+				v.Enrolments = append(v.Enrolments, e)
+			}
+		}
+		sortEnrolments(v.Enrolments)
+		out[id] = v
+	}
+	return out, nil
 }
 
 // Discard notes a broken backup that is to be removed, from that moment on. One

@@ -239,23 +239,17 @@ func TestTheEmbeddedOne(t *testing.T) {
 func TestTheLimiterPacesAllProcessesTogether(t *testing.T) {
 	rdb := services.Redis(t)
 	one, other := NewLimiter(rdb, 50), NewLimiter(rdb, 50)
-	// 50 go at once; whoever comes then is told to wait, in either process.
-	for i := range 50 {
-		l := one
-		if i%2 == 1 {
-			l = other
-		}
-		if err := l.Wait(t.Context()); err != nil {
+	// 50 go at once; whoever comes then is told to wait, in either process. On a slow
+	// machine places become free in between, but not for ever.
+	told := false
+	for deadline := time.Now().Add(30 * time.Second); !told && time.Now().Before(deadline); {
+		if err := one.Wait(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		wait, local := other.ask(t.Context())
+		told = wait > 0 && !local
 	}
-	told := 0
-	for range 20 {
-		if wait, local := other.ask(t.Context()); wait > 0 && !local {
-			told++
-		}
-	}
-	if told == 0 {
+	if !told {
 		t.Error("nobody is told to wait")
 	}
 	if err := one.Wait(t.Context()); err != nil {
@@ -275,13 +269,15 @@ func TestTheLimiterGoesOnWithoutRedis(t *testing.T) {
 			t.Fatalf("without Redis: %v", err)
 		}
 	}
-	if !l.isDown() {
+	if l.down.IsZero() {
 		t.Error("Redis is asked every time, though it does not answer")
 	}
 	// The pace is the half of it, one after the other.
-	a, b := l.local(), l.local()
-	if d := b - a; d < time.Millisecond {
-		t.Errorf("local pace %v, want about 2ms", d)
+	l.local()
+	a := l.next
+	l.local()
+	if d := l.next.Sub(a); d < 2*time.Millisecond {
+		t.Errorf("local pace %v, want 2ms", d)
 	}
 }
 

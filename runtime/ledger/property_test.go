@@ -132,6 +132,9 @@ func sane(t tester, w *world) {
 		t.Errorf("project %s has %d and is not counted", project, n)
 	}
 
+	saneRetention(t, w)
+	saneReports(t, w)
+
 	// Every record is found through its volume.
 	for id, row := range records.Val() {
 		r, err := readRecord(id, row)
@@ -222,6 +225,7 @@ func history(rt *rapid.T, w *world) {
 		}
 		return c
 	}
+	looks := &inHistory{w: w}
 	same := func(a, b backup.Run) bool { return a.Slot.Equal(b.Slot) && a.Attempt == b.Attempt }
 	backupID := func() string { return aRun().Backup }
 
@@ -276,6 +280,7 @@ func history(rt *rapid.T, w *world) {
 				rt.Errorf("finish %s: %v; open: %v %s", short(c.Run), ok, had, short(o))
 			}
 			if ok {
+				looks.triggers++
 				delete(open, c.Run.Volume)
 				if c.Final {
 					ended = append(ended, c.Run.ID())
@@ -285,8 +290,11 @@ func history(rt *rapid.T, w *world) {
 		"finish late": func(*rapid.T) {
 			c := closing()
 			c.Watch = time.Time{}
-			if w.finishLate(c) && c.Final {
-				ended = append(ended, c.Run.ID())
+			if w.finishLate(c) {
+				looks.triggers++
+				if c.Final {
+					ended = append(ended, c.Run.ID())
+				}
 			}
 		},
 		"postpone": func(*rapid.T) {
@@ -325,6 +333,47 @@ func history(rt *rapid.T, w *world) {
 				w.check(w.l.DropRecords(w.ctx, "p", []string{id}))
 			}
 		},
+		"put records": func(*rapid.T) {
+			if id := backupID(); id != "" {
+				if w.retention("p").Due.IsZero() {
+					looks.triggers++
+				}
+				w.check(w.l.PutRecords(w.ctx, "p", []backup.Record{{ID: id, Volume: id[2:4], Created: minute(now)}}))
+			}
+		},
+		"look at retention": func(*rapid.T) {
+			if looks.known() {
+				looks.triggers++
+			}
+			w.check(w.l.LookRetention(w.ctx, "p", minute(now)))
+		},
+		"a look begins": func(*rapid.T) {
+			r := w.retention("p")
+			looks.read, looks.triggers = &r, 0
+		},
+		"a look ends": func(*rapid.T) {
+			next := rapid.SampledFrom([]time.Time{{}, minute(now), minute(now + 9)}).Draw(rt, "next")
+			var gone []backup.Removal
+			if id := backupID(); id != "" {
+				gone = []backup.Removal{{Backup: id}}
+			}
+			looks.save(now, next, rapid.SampledFrom([]string{"", "the brake"}).Draw(rt, "held"), gone)
+		},
+		"release the brake": func(*rapid.T) {
+			if err := w.l.ReleaseBrake(w.ctx, "p", minute(now+9), 3); looks.known() != (err == nil) {
+				rt.Error(err)
+			}
+		},
+		"projects are listed": func(*rapid.T) {
+			all, err := w.l.Projects(w.ctx, w.l.Shard("p"))
+			w.check(err)
+			if slices.Contains(all, "p") != looks.known() {
+				rt.Errorf("listed: %v, known: %v", all, looks.known())
+			}
+			if !looks.known() {
+				looks.read = nil
+			}
+		},
 		"admit": func(*rapid.T) {
 			r := run(fmt.Sprintf("%s@%d#1", rapid.SampledFrom([]string{"v1", "v2", "v3", "v4", "v5"}).Draw(rt, "volume"), now/5*5))
 			r.Project = rapid.SampledFrom([]string{"p", "q"}).Draw(rt, "project")
@@ -355,6 +404,7 @@ func history(rt *rapid.T, w *world) {
 			}
 			w.empty()
 			open, ended, leased = map[string]backup.Run{}, []string{}, map[string]bool{}
+			looks.read = nil
 		},
 		"": func(*rapid.T) {
 			sane(rt, w)

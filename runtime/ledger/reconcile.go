@@ -148,7 +148,9 @@ func (l *Ledger) SetDue(ctx context.Context, project, volume string, at time.Tim
 }
 
 // Projects is the projects of a shard that have anything in the ledger: servers,
-// open or watched runs, stamps, discards, records or finished runs. Sorted.
+// open or watched runs, stamps, discards, records, removals to be carried out, finished
+// runs or removals to be told, or a digest on its way. Sorted. Others are forgotten,
+// not looked at again, and when a digest told of them last is no longer known.
 func (l *Ledger) Projects(ctx context.Context, shard int) ([]string, error) {
 	s := l.keys.shard(shard)
 	var out, empty []string
@@ -165,25 +167,19 @@ func (l *Ledger) Projects(ctx context.Context, shard int) ([]string, error) {
 		return nil, fmt.Errorf("ledger: projects: %w", err)
 	}
 	for part := range slices.Chunk(empty, page) {
-		cmds, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for _, project := range part {
-				p.Exists(ctx, s.holding(project), s.finished(project))
-			}
-			return nil
-		})
+		calls := make([]call, len(part))
+		for i, project := range part {
+			calls[i] = call{[]string{s.projects(), s.holding(project), s.finished(project), s.removed(project),
+				s.cut(project), s.cutRemoved(project), s.retention(), s.outlook(), s.removals(), s.reports()}, []any{project}}
+		}
+		forgotten, err := l.many(ctx, forgetProjectScript, calls)
 		if err != nil {
 			return nil, fmt.Errorf("ledger: projects: %w", err)
 		}
-		var forget []call
-		for i, c := range cmds {
-			if project := part[i]; c.(*redis.IntCmd).Val() > 0 {
-				out = append(out, project)
-			} else {
-				forget = append(forget, call{[]string{s.projects(), s.holding(project), s.finished(project)}, []any{project}})
+		for i, yes := range forgotten {
+			if yes == 0 {
+				out = append(out, part[i])
 			}
-		}
-		if err := l.many(ctx, forgetProjectScript, forget); err != nil {
-			return nil, fmt.Errorf("ledger: projects: %w", err)
 		}
 	}
 	slices.Sort(out)
@@ -220,7 +216,7 @@ func (l *Ledger) Reconciled(ctx context.Context, at time.Time) error {
 		s := l.keys.shard(i)
 		calls = append(calls, call{[]string{s.reconciled(), s.withdrawn(), s.missing()}, []any{micros(at), micros(at.Add(-day))}})
 	}
-	if err := l.many(ctx, reconciledScript, calls); err != nil {
+	if _, err := l.many(ctx, reconciledScript, calls); err != nil {
 		return fmt.Errorf("ledger: reconciled: %w", err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -71,22 +72,27 @@ func (l *Ledger) Find(ctx context.Context, backupID string) (backup.Record, bool
 }
 
 // PutRecords remembers backups of a project as ours. What a record does not say
-// (its parent, its policy) but was known before, stays.
+// (its parent, its policy) but was known before, stays. A project whose removals
+// would not be looked at at all is due at once: by the time of the newest of these.
 func (l *Ledger) PutRecords(ctx context.Context, project string, records []backup.Record) error {
 	if err := badID("project", project); err != nil {
 		return err
 	}
 	var args []any
+	var newest time.Time
 	for _, r := range records {
 		if err := errors.Join(badID("backup", r.ID), badID("volume", r.Volume)); err != nil {
 			return err
 		}
 		r.Project = project
-		args = append(args, toJSON(argOfRecord(r)))
+		if args = append(args, toJSON(argOfRecord(r))); r.Created.After(newest) {
+			newest = r.Created
+		}
 	}
 	s := l.of(project)
 	for part := range slices.Chunk(args, page) {
-		if err := putRecordsScript.Run(ctx, l.rdb, []string{s.records(), s.backups(), s.holding(project), s.projects()}, part...).Err(); err != nil {
+		if err := putRecordsScript.Run(ctx, l.rdb, []string{s.records(), s.backups(), s.holding(project), s.projects(), s.retention()},
+			append([]any{project, moment(newest)}, part...)...).Err(); err != nil {
 			return fmt.Errorf("ledger: put records: %w", err)
 		}
 	}

@@ -3,7 +3,9 @@ package ledger
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -113,7 +115,7 @@ func readState(row string) (s backup.State, err error) {
 // factsRow is a volume's facts as JSON, without what the row says already.
 func factsRow(v backup.Protected) string {
 	v.Volume, v.Project, v.Created = "", "", utc(v.Created)
-	return toJSON(v)
+	return slim(toJSON(v))
 }
 
 // readVolume reads "PROJECT TICKET AGAIN SERVERS\nFACTS\nSTATE".
@@ -139,7 +141,15 @@ func readVolume(id, row string) (v backup.Protected, servers []string, err error
 // enrolmentRow is an enrolment as JSON, without what the row says already.
 func enrolmentRow(e backup.Enrolment) string {
 	e.Server, e.Project = "", ""
-	return toJSON(e)
+	return slim(toJSON(e))
+}
+
+// slim leaves out the ids that are empty: there are many of these rows.
+func slim(row string) string {
+	for _, empty := range []string{`"id":"",`, `"p":"",`} {
+		row = strings.Replace(row, empty, "", 1)
+	}
+	return row
 }
 
 // readServer reads "PROJECT TICKET STAMP\nENROLMENT".
@@ -210,6 +220,144 @@ func readRecord(id, row string) (r backup.Record, err error) {
 	return r, nil
 }
 
+// moment is a time to make something due at, with none for long ago: a score, with
+// room below it.
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return "1000000"
+	}
+	return micros(t)
+}
+
+// retentionRows are the two rows of a project's retention: "LOOKED BACKUPS CHAINS
+// REMOVALS LOSSES RELEASED MOST" without the zeros at the end, to follow the
+// version, and the rest as JSON, "" where that says nothing.
+func retentionRows(r backup.Retention) (row, doing string) {
+	o := r.Outlook
+	row = fmt.Sprintf("%s %d %d %d %d %s %d", micros(r.Looked), o.Backups, o.Chains, o.Removals, o.Losses, micros(r.Released), r.Most)
+	for strings.HasSuffix(row, " 0") {
+		row = strings.TrimSuffix(row, " 0")
+	}
+	r.Outlook, r.Looked, r.Released, r.Most = backup.Outlook{}, time.Time{}, time.Time{}, 0
+	r.Announced = utc(r.Announced)
+	removals, gone := r.Removals, r.Gone
+	r.Removals, r.Gone = nil, nil
+	for id, g := range removals {
+		if r.Removals == nil {
+			r.Removals = make(map[string]backup.Removal, len(removals))
+		}
+		r.Removals[id] = sound(g)
+	}
+	for id, a := range gone {
+		if r.Gone == nil {
+			r.Gone = make(map[string]backup.Absence, len(gone))
+		}
+		a.Since = utc(a.Since)
+		r.Gone[id] = a
+	}
+	if doing = toJSON(r); doing == "{}" {
+		doing = ""
+	}
+	return row, doing
+}
+
+// sound is a removal as JSON can hold it.
+func sound(g backup.Removal) backup.Removal {
+	g.Created, g.Asked, g.Ended, g.Again = utc(g.Created), utc(g.Asked), utc(g.Ended), utc(g.Again)
+	return g
+}
+
+// readRetention reads "VERSION.NONCE LOOKED BACKUPS CHAINS REMOVALS LOSSES RELEASED MOST"
+// and the JSON of what is being done.
+func readRetention(project, row, doing string) (r backup.Retention, err error) {
+	if doing != "" {
+		if err := json.Unmarshal([]byte(doing), &r); err != nil {
+			return r, fmt.Errorf("project %s: %w", project, err)
+		}
+	}
+	r.Project = project
+	var n [8]int64
+	f := strings.Fields(row)
+	if len(f) > len(n) {
+		return r, fmt.Errorf("project %s: not a row: %.60q", project, row)
+	}
+	for i, s := range f {
+		if i == 0 {
+			s, _, _ = strings.Cut(s, ".")
+		}
+		if n[i], err = strconv.ParseInt(s, 10, 64); err != nil {
+			return r, fmt.Errorf("project %s: %w", project, err)
+		}
+	}
+	at := func(n int64) time.Time { return scoreTime(float64(n)) }
+	r.Version, r.Looked = n[0], at(n[1])
+	r.Outlook = backup.Outlook{Backups: int(n[2]), Chains: int(n[3]), Removals: int(n[4]), Losses: int(n[5])}
+	r.Released, r.Most = at(n[6]), int(n[7])
+	return r, nil
+}
+
+// reportingRow is what is remembered of a project's digests as JSON, "{}" where that
+// is nothing.
+func reportingRow(r backup.Reporting) string {
+	r.Last, r.Failing, r.Errors = utc(r.Last), soundTimes(r.Failing), soundRuns(r.Errors)
+	if r.Pending != nil {
+		p := *r.Pending
+		p.Digest, p.Failing, p.Again = soundDigest(p.Digest), soundTimes(p.Failing), utc(p.Again)
+		r.Pending = &p
+	}
+	return toJSON(r)
+}
+
+func soundTimes(times map[string]time.Time) map[string]time.Time {
+	out := maps.Clone(times)
+	for id, t := range out {
+		out[id] = utc(t)
+	}
+	return out
+}
+
+func soundRuns(runs []backup.DigestRun) []backup.DigestRun {
+	out := slices.Clone(runs)
+	for i := range out {
+		r := &out[i]
+		r.Slot, r.Started, r.Ended, r.FailingSince = utc(r.Slot), utc(r.Started), utc(r.Ended), utc(r.FailingSince)
+	}
+	return out
+}
+
+// soundDigest is a digest as JSON can hold it.
+func soundDigest(d backup.Digest) backup.Digest {
+	d.From, d.To = utc(d.From), utc(d.To)
+	d.Backups.Full, d.Gigabytes.Full = utc(d.Backups.Full), utc(d.Gigabytes.Full)
+	d.Runs, d.Removed = soundRuns(d.Runs), slices.Clone(d.Removed)
+	for i := range d.Removed {
+		d.Removed[i] = sound(d.Removed[i])
+	}
+	return d
+}
+
+// readReporting reads "VERSION.NONCE ASIDE" and the JSON.
+func readReporting(project, row string) (r backup.Reporting, err error) {
+	head, body, _ := strings.Cut(row, "\n")
+	version, _, _ := strings.Cut(head, " ")
+	version, _, _ = strings.Cut(version, ".")
+	if r.Version, err = strconv.ParseInt(version, 10, 64); err == nil {
+		err = json.Unmarshal([]byte(body), &r)
+	}
+	if err != nil {
+		return r, fmt.Errorf("project %s: %w", project, err)
+	}
+	r.Project = project
+	return r, nil
+}
+
+func removalRow(g backup.Removal) string { return toJSON(sound(g)) }
+
+func readRemoval(row string) (g backup.Removal, err error) {
+	err = json.Unmarshal([]byte(row), &g)
+	return g, err
+}
+
 // What scripts read as JSON. All values are text, for Lua's numbers do not hold
 // a time.
 
@@ -273,6 +421,7 @@ type closingArg struct {
 	State    string     `json:"state"`
 	Due      string     `json:"due"`
 	Ended    string     `json:"ended"`
+	Now      string     `json:"now"` // of the retention's next look
 	Final    bool       `json:"final,omitempty"`
 	Complete bool       `json:"complete,omitempty"`
 	Remove   bool       `json:"remove,omitempty"`

@@ -34,16 +34,18 @@ var (
 	admitScript         = script("admit")
 	advanceScript       = script("advance")
 	beginScript         = script("begin")
+	cutDigestScript     = script("cut_digest", "report")
 	discardScript       = script("discard")
 	discardedScript     = script("discarded")
-	dropRecordsScript   = script("drop_records")
+	dropRecordsScript   = script("drop_records", "drop")
 	dueScript           = script("due")
 	enrollScript        = script("enroll", "leave")
 	finishLateScript    = script("finish_late", "settle")
 	finishScript        = script("finish", "settle", "state")
-	forgetProjectScript = script("forget_project")
+	forgetProjectScript = script("forget_project", "report")
 	keepLeasesScript    = script("keep_leases")
 	lookAtScript        = script("look_at")
+	lookRetentionScript = script("look_retention")
 	lookScript          = script("look")
 	missingScript       = script("missing")
 	oweStampScript      = script("owe_stamp")
@@ -51,7 +53,10 @@ var (
 	putRecordsScript    = script("put_records")
 	raiseScript         = script("raise")
 	reconciledScript    = script("reconciled")
+	releaseBrakeScript  = script("release_brake")
 	releaseScript       = script("release")
+	saveReportScript    = script("save_report", "report")
+	saveRetentionScript = script("save_retention", "drop")
 	setDueScript        = script("set_due")
 	setParentScript     = script("set_parent")
 	stampedScript       = script("stamped")
@@ -73,36 +78,42 @@ type call struct {
 	args []any
 }
 
-// many runs a script many times in one pipeline. A server that does not know the
-// script yet is told once, and asked again for what it refused.
-func (l *Ledger) many(ctx context.Context, s *redis.Script, calls []call) error {
-	for try := 0; len(calls) > 0; try++ {
-		cmds, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for _, c := range calls {
-				s.EvalSha(ctx, p, c.keys, c.args...)
+// many runs a script many times in one pipeline, and returns the number each of them
+// answered. A server that does not know the script yet is told once, and asked
+// again for what it refused.
+func (l *Ledger) many(ctx context.Context, s *redis.Script, calls []call) ([]int64, error) {
+	answers := make([]int64, len(calls))
+	open := make([]int, len(calls)) // which have no answer yet
+	for i := range calls {
+		open[i] = i
+	}
+	for try := 0; len(open) > 0; try++ {
+		cmds := make([]*redis.Cmd, len(open))
+		_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i, n := range open {
+				cmds[i] = s.EvalSha(ctx, p, calls[n].keys, calls[n].args...)
 			}
 			return nil
 		})
-		if err == nil {
-			return nil
-		}
-		var again []call
+		var again []int
 		for i, c := range cmds {
-			switch e := c.Err(); {
+			n, e := c.Int64()
+			switch {
 			case e == nil:
+				answers[open[i]] = n
 			case redis.HasErrorPrefix(e, "NOSCRIPT") && try == 0:
-				again = append(again, calls[i])
+				again = append(again, open[i])
 			default:
-				return e
+				return nil, e
 			}
 		}
 		if len(again) == 0 {
-			return err
+			return answers, err
 		}
 		if err := s.Load(ctx, l.rdb).Err(); err != nil {
-			return err
+			return nil, err
 		}
-		calls = again
+		open = again
 	}
-	return nil
+	return answers, nil
 }

@@ -32,6 +32,7 @@ var shapes = []struct {
 	{"projects of 20 volumes, 30 backups each", 500, 20, 30},
 	{"projects of 20 volumes, 200 backups each", 200, 20, 200},
 	{"projects of 1 volume, 1 backup each", 1000, 1, 1},
+	{"2500 projects of 1 volume, 2 backups each", 2500, 1, 2},
 	{"one project of 1000 volumes, 1 backup each", 1000, 1000, 1},
 	{"one project of 1000 volumes, 10 backups each", 1000, 1000, 10},
 }
@@ -69,8 +70,8 @@ func BenchmarkSize(b *testing.B) {
 }
 
 // size is the bytes for a volume with its server, state, due, ranks and run before
-// last, and those for a backup with all its indexes, the volume's index of its
-// backups among them.
+// last, and those for a backup with all its indexes, among them the volume's index
+// of its backups, and what is remembered of the project's removals.
 func size(tb testing.TB, rdb *redis.Client, volumes, ofProject, kept int) (perVolume, perBackup int) {
 	tb.Helper()
 	ctx := context.Background()
@@ -126,14 +127,24 @@ func size(tb testing.TB, rdb *redis.Client, volumes, ofProject, kept int) (perVo
 		}
 		check(l.PutRecords(ctx, h.project, records))
 	}
+	// Every project has been looked at, and nothing is removed just now.
+	for i := 0; i < len(all); i += ofProject {
+		r, err := l.Retention(ctx, all[i].project)
+		check(err)
+		r.Outlook, r.Looked = backup.Outlook{Backups: ofProject * kept, Chains: ofProject * 1000}, minute(1440*kept).Add(123456*time.Microsecond)
+		ok, err := l.SaveRetention(ctx, r, nil, minute(1440*kept+1440))
+		if check(err); !ok {
+			tb.Fatal("not looked at")
+		}
+	}
 	withBackups := memory(tb, rdb)
 	check(rdb.FlushDB(ctx).Err())
 	return (withVolumes - before) / volumes, (withBackups - withVolumes) / (volumes * kept)
 }
 
-// frozenPolicy is a long policy, with rules of every kind; most are as short as
+// frozenPolicy is as long as a retention time gets; most are as short as
 // "2w3d".
-const frozenPolicy = "class=standard retention=2w3d last=3 daily=7 weekly=4 monthly=12 yearly=3"
+const frozenPolicy = "1y11mon3w6d23h59min"
 
 // memory adds up MEMORY USAGE of all keys, every element looked at.
 func memory(tb testing.TB, rdb *redis.Client) int {

@@ -5,8 +5,8 @@
 local leases, holders = KEYS[1], KEYS[2]
 local run, project, backend, now, till = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 
-local old = redis.call('ZSCORE', leases, run)
-if not (old and tonumber(old) > tonumber(now)) then
+local old = score(leases, run)
+if not (old and old > tonumber(now)) then
   local pause = redis.call('GET', KEYS[3])
   if pause and tonumber((string.match(pause, '^%S+'))) > tonumber(now) then return 'paused ' .. pause end
 

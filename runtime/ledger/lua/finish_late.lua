@@ -2,7 +2,8 @@
 -- KEYS, ARGV: as finish
 local k = {finished = KEYS[6], stamping = KEYS[7], stamps = KEYS[8], discarding = KEYS[9], discards = KEYS[10],
   watching = KEYS[11], watched = KEYS[12], tracked = KEYS[3],
-  records = KEYS[13], backups = KEYS[14], holding = KEYS[15], projects = KEYS[16]}
+  records = KEYS[13], backups = KEYS[14], holding = KEYS[15], projects = KEYS[16],
+  retention = KEYS[17]}
 local volumes = KEYS[4]
 local c = cjson.decode(ARGV[1])
 

@@ -11,6 +11,12 @@ local function max(a, b)
   return b
 end
 
+-- A score as a number: the Lua of the embedded Redis understands '1e+15' in sums only.
+local function score(set, member)
+  local s = redis.call('ZSCORE', set, member)
+  return s and s + 0
+end
+
 -- A newer ticket is on the row, and it is of this Redis: one above the counter
 -- was given out before the counter was lost, and must not refuse for ever.
 local function stale(stored, given, counter)
@@ -99,6 +105,18 @@ local function putRecord(records, backups, holding, projects, r)
   end
   redis.call('ZADD', holding, '0', r.volume)
   hold(projects, r.project, 0)
+end
+
+-- retention: PROJECT -> when its removals are to be looked at. One that is due
+-- already moves by a microsecond: whoever is just looking at it sees by that, when
+-- writing, that something has happened since.
+local function retain(retention, project, at)
+  local had = score(retention, project)
+  if had and had <= tonumber(at) then
+    redis.call('ZINCRBY', retention, '-1', project)
+  else
+    redis.call('ZADD', retention, at, project)
+  end
 end
 
 -- tracked: BACKUP -> where its run is, 'open VOLUME' or 'watched RUN#ATTEMPT'.

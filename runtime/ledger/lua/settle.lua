@@ -40,4 +40,5 @@ local function settle(k, c)
   if c.record then
     putRecord(k.records, k.backups, k.holding, k.projects, c.record)
   end
+  retain(k.retention, c.project, c.now)
 end
