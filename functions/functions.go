@@ -13,6 +13,9 @@ import (
 	"staffeln/functions/dispatch"
 	"staffeln/functions/enroll"
 	"staffeln/functions/reconcile"
+	"staffeln/functions/report"
+	"staffeln/functions/report/words"
+	"staffeln/functions/retention"
 	"staffeln/functions/track"
 	"staffeln/runtime"
 )
@@ -23,6 +26,8 @@ type Ledger interface {
 	reconcile.Ledger
 	dispatch.Ledger
 	track.Ledger
+	retention.Ledger
+	report.Ledger
 }
 
 // Cloud is OpenStack as all functions see it together.
@@ -31,6 +36,8 @@ type Cloud interface {
 	reconcile.Cloud
 	dispatch.Cloud
 	track.Cloud
+	retention.Cloud
+	report.Cloud
 }
 
 // Settings are the operator's, as the functions need them.
@@ -53,6 +60,9 @@ type Settings struct {
 	// Orphan and Brake are retention's; see functions/retention.
 	Orphan backup.Age
 	Brake  backup.Brake
+	// Report are those of the digests; what they share with the others is filled in
+	// from above.
+	Report report.Settings
 }
 
 // StampKey is the server metadata key for the time of the newest backup.
@@ -60,8 +70,11 @@ const StampKey = "last-backup-time"
 
 // Needs is the outside world, as the functions see it.
 type Needs struct {
-	Ledger   Ledger
-	Cloud    Cloud
+	Ledger Ledger
+	Cloud  Cloud
+	// Mail sends digests, written with Theme: the built-in one if nil.
+	Mail     report.Mail
+	Theme    *words.Theme
 	Settings Settings
 	Log      *slog.Logger
 	// Count counts what happened; see runtime/metrics.
@@ -86,6 +99,9 @@ func All(n Needs) []runtime.Function {
 			VolumeLimit: s.VolumeLimit, VolumeLimits: s.VolumeLimits, DeadlineBase: s.DeadlineBase, DeadlinePerGiB: s.DeadlinePerGiB, Grace: grace}}
 	tr := &track.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("track"), Count: n.Count,
 		Settings: track.Settings{Classes: s.Classes, Grace: grace, StampKey: StampKey}}
+	rt := &retention.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("retention"), Count: n.Count,
+		Settings: retention.Settings{Classes: s.Classes, Orphan: s.Orphan, Brake: s.Brake}}
+	rp := n.Report()
 
 	return []runtime.Function{
 		{Name: "enroll", On: join(
@@ -96,7 +112,23 @@ func All(n Needs) []runtime.Function {
 		{Name: "track", On: join(
 			on(cinder.BackupTypes, events.On(cinder.DecodeBackup, tr.Told)),
 			on([]string{"tick.track"}, events.On(events.DecodeTick, tr.Track)))},
+		{Name: "retention", On: join(
+			on([]string{"backup.delete.end"}, events.On(cinder.DecodeBackup, rt.Told)),
+			on([]string{"tick.retention"}, events.On(events.DecodeTick, rt.Retention)))},
+		{Name: "report", On: on([]string{"tick.report"}, events.On(events.DecodeTick, rp.Report))},
 	}
+}
+
+// Report is the function report alone, as [All] has it.
+func (n Needs) Report() *report.Function {
+	s := n.Settings
+	f := &report.Function{Ledger: n.Ledger, Cloud: n.Cloud, Mail: n.Mail, Theme: n.Theme, Log: n.Log.With("function", "report"), Count: n.Count, Settings: s.Report}
+	f.Settings.Classes, f.Settings.Keys = s.Classes, s.Keys
+	f.Settings.DeadlineBase, f.Settings.DeadlinePerGiB = s.DeadlineBase, s.DeadlinePerGiB
+	if f.Theme == nil {
+		f.Theme = words.Builtin()
+	}
+	return f
 }
 
 // A Tick is a timer that a function needs.
@@ -107,13 +139,18 @@ type Tick struct {
 	Sharded bool
 }
 
+// Intervals are how often each function that needs a timer is looked for.
+type Intervals struct{ Dispatch, Track, Retention, Report, Reconcile time.Duration }
+
 // Ticks are the timers that the functions need. Reconcile's comes often, and finds
 // by itself that it is too early.
-func Ticks(dispatch, track, reconcile time.Duration) []Tick {
+func Ticks(every Intervals) []Tick {
 	return []Tick{
-		{Function: "dispatch", Every: dispatch, Sharded: true},
-		{Function: "track", Every: track, Sharded: true},
-		{Function: "reconcile", Every: reconcile},
+		{Function: "dispatch", Every: every.Dispatch, Sharded: true},
+		{Function: "track", Every: every.Track, Sharded: true},
+		{Function: "retention", Every: every.Retention, Sharded: true},
+		{Function: "report", Every: every.Report, Sharded: true},
+		{Function: "reconcile", Every: every.Reconcile},
 	}
 }
 

@@ -1,10 +1,6 @@
 package home
 
 import (
-	"context"
-	"errors"
-	"io"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -56,30 +52,5 @@ func TestClassesInheritTheDefault(t *testing.T) {
 	}
 	if plain.Schedule.String() != "24h" || plain.Depth != 6 || plain.Class != backup.Default {
 		t.Errorf("the default is %+v", plain)
-	}
-}
-
-func TestHealth(t *testing.T) {
-	sick := errors.New("marked-secret")
-	well := func(context.Context) error { return nil }
-	ill := func(context.Context) error { return sick }
-	for _, tc := range []struct {
-		name   string
-		checks []Check
-		status int
-		want   string
-	}{
-		{"all well", []Check{{"redis", true, well}}, 200, `{"redis":"ok"}`},
-		{"something needed is down", []Check{{"redis", true, ill}}, 503, `{"redis":"down"}`},
-		{"something that helps is down", []Check{{"redis", true, well}, {"amqp", false, ill}}, 200, `{"amqp":"down","redis":"ok"}`},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			w := httptest.NewRecorder()
-			Health(tc.checks...).ServeHTTP(w, httptest.NewRequest("GET", "/readyz", nil))
-			body, _ := io.ReadAll(w.Result().Body)
-			if w.Code != tc.status || strings.TrimSpace(string(body)) != tc.want {
-				t.Errorf("%d %s, want %d %s", w.Code, body, tc.status, tc.want)
-			}
-		})
 	}
 }

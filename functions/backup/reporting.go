@@ -80,8 +80,8 @@ func ReportDue(s Schedule, r Reporting, runs []Run, volumes []Protected, removal
 				return false, to, "backup " + gone.Backup + " is being removed"
 			}
 		}
-		if !removals.Announced.IsZero() && len(removals.Removals) == 0 {
-			return false, to, "removals are announced"
+		if !removals.Due.IsZero() && !removals.Due.After(now) {
+			return false, to, "retention is about to look"
 		}
 	}
 	return true, to, "the period is over"

@@ -102,6 +102,9 @@ type candidate struct {
 	backup.Protected
 	policy backup.Policy
 	turn   backup.Turn
+	// unarchived is the span whose first restore point this is to be, outside of the
+	// archive container.
+	unarchived backup.Span
 }
 
 // Dispatch handles the tick.
@@ -404,6 +407,7 @@ func (f *Function) act(ctx context.Context, c candidate, start backup.Start, fac
 			return false, err
 		}
 	}
+	c.unarchived = start.Unarchived
 	run := f.run(c, c.turn, start, facts.Volume, now)
 	switch start.Do {
 	case backup.Skip:
@@ -417,6 +421,9 @@ func (f *Function) act(ctx context.Context, c candidate, start backup.Start, fac
 		return false, f.wait(keep, c, start.Why, start.Theirs, 0, now)
 	case backup.Fail:
 		return false, f.fail(keep, c, run, start.Why, now)
+	}
+	if start.Unarchived != "" {
+		f.Log.WarnContext(ctx, "not archived", "project", c.Project, "volume", c.Volume, "run", run.ID(), "why", start.Why)
 	}
 
 	ok, why, err := f.Ledger.Admit(keep, run, limits, now, now.Add(f.Settings.Grace))
@@ -445,8 +452,19 @@ func (f *Function) act(ctx context.Context, c candidate, start backup.Start, fac
 func (f *Function) create(ctx context.Context, c candidate, run backup.Run, v backup.Volume, limits backup.Limits, now time.Time) (charged bool, err error) {
 	keep := context.WithoutCancel(ctx)
 	id, err := f.ask(ctx, c, run, v, now)
-	if err != nil && run.Kind == backup.Incremental && backup.FaultOf(err) == backup.NeedsFull {
+	again := true
+	switch fault := backup.FaultOf(err); {
+	case err != nil && run.Kind == backup.Incremental && fault == backup.NeedsFull:
 		run.Kind, run.Why = backup.Full, "full: Cinder refused an incremental: "+backup.Said(err)
+	case err != nil && run.Archived != "" && fault == backup.Operator:
+		// Whatever is wrong with that container, the slot is not to be lost by it.
+		run.Why = "not archived: Cinder refused container " + c.policy.Archive.Container + ": " + backup.Said(err)
+		c.unarchived, run.Archived = run.Archived, ""
+		f.Log.WarnContext(ctx, "archive container refused", "project", c.Project, "volume", c.Volume, "run", run.ID(), "err", err)
+	default:
+		again = false
+	}
+	if again {
 		if ok, err := f.Ledger.Advance(keep, run, now.Add(f.Settings.Grace)); err != nil || !ok {
 			return false, err
 		}
@@ -493,13 +511,19 @@ func (f *Function) ask(ctx context.Context, c candidate, run backup.Run, v backu
 	if len(c.Enrolments) > 0 {
 		server = c.Enrolments[0]
 	}
-	return f.Cloud.CreateBackup(ctx, c.Project, backup.Request{
+	r := backup.Request{
 		Volume:      c.Volume,
 		Name:        backup.Name(f.Settings.Template, v, server.Name, now),
 		Incremental: run.Kind == backup.Incremental,
 		Container:   c.policy.Container,
 		Metadata:    backup.Metadata(run, c.policy, server, now),
-	})
+	}
+	if run.Archived != "" {
+		r.Container = c.policy.Archive.Container
+	} else if c.unarchived != "" {
+		r.Metadata[backup.MetaUnarchived] = string(c.unarchived)
+	}
+	return f.Cloud.CreateBackup(ctx, c.Project, r)
 }
 
 // renew keeps the run's place among those under way until its deadline.
@@ -511,7 +535,7 @@ func (f *Function) renew(ctx context.Context, run backup.Run, limits backup.Limi
 func (f *Function) run(c candidate, t backup.Turn, start backup.Start, v backup.Volume, now time.Time) backup.Run {
 	r := backup.Run{
 		Volume: c.Volume, Project: c.Project, Slot: t.Slot, Attempt: start.Attempt, Kind: start.Kind,
-		State: backup.Requested, Started: now, Why: start.Why, Theirs: start.Theirs,
+		Archived: start.Archived, State: backup.Requested, Started: now, Why: start.Why, Theirs: start.Theirs,
 		Deadline:   backup.Deadline(now, v.Size, f.Settings.DeadlineBase, f.Settings.DeadlinePerGiB),
 		VolumeName: v.Name, Class: c.policy.Class, Size: v.Size, Backend: v.Backend,
 	}

@@ -2,12 +2,14 @@
 // and nothing whose fate is in doubt.
 //
 // Set off by: the tick "retention" for each shard, which takes on the projects
-// whose runs are done or whose time has come, and Cinder's backup.delete.*
+// whose runs are done or whose time has come, and Cinder's backup.delete.end
 // notifications, which bring the next removal of a chain at once.
 package retention
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -27,8 +29,9 @@ type Ledger interface {
 	Retention(ctx context.Context, project string) (backup.Retention, error)
 	// SaveRetention writes it, in one step with what was seen to be gone: those
 	// records are dropped and told to the digest. next is when the project is looked
-	// at again, unless something made it due since r was read. saved is false where
-	// somebody else has written meanwhile: then nothing was.
+	// at again, unless something made it due since r was read; zero is not until
+	// something does. saved is false where somebody else has written meanwhile: then
+	// nothing was.
 	SaveRetention(ctx context.Context, r backup.Retention, gone []backup.Removal, next time.Time) (saved bool, err error)
 	// Outlook is the whole cloud's, as last looked at.
 	Outlook(ctx context.Context) (backup.Outlook, error)
@@ -43,6 +46,8 @@ type Ledger interface {
 
 // Cloud is what retention needs of OpenStack.
 type Cloud interface {
+	// Project says whether a project is one to look at.
+	Project(ctx context.Context, id string) (p backup.Project, included bool, err error)
 	// BackupsOf with neither volume nor since is the project's complete list, or an error.
 	BackupsOf(ctx context.Context, project, volume string, since time.Time) ([]backup.CinderBackup, error)
 	Backup(ctx context.Context, project, id string) (backup.CinderBackup, error)
@@ -72,8 +77,147 @@ type Function struct {
 	Count func(name string, n float64, labels ...string)
 }
 
-// Retention handles the tick.
-func (f *Function) Retention(ctx context.Context, t events.Tick) error { return nil }
+const (
+	// batch is how many due projects of a shard one tick takes on.
+	batch = 500
+	// patience is how long a project that is due waits for its open runs, so that one
+	// look serves them all.
+	patience = 15 * time.Minute
+	// longest is how long a project is left alone at most.
+	longest = 24 * time.Hour
+	// ahead is how far our clock may be before the cloud's.
+	ahead = 5 * time.Minute
+)
 
-// Told handles Cinder's backup.delete.* notifications.
-func (f *Function) Told(ctx context.Context, n cinder.Backup) error { return nil }
+// Retention handles the tick.
+func (f *Function) Retention(ctx context.Context, t events.Tick) error {
+	ready, err := f.Ledger.Ready(ctx, t.Shard)
+	if err != nil || !ready {
+		// What an emptied ledger does not know, it must not decide on: reconcile first.
+		return err
+	}
+	due, err := f.Ledger.RetentionDue(ctx, t.Shard, t.At, batch)
+	if err != nil || len(due) == 0 {
+		return err
+	}
+	busy, err := f.busy(ctx, t.Shard)
+	if err != nil {
+		return err
+	}
+	sum := &sum{ledger: f.Ledger}
+	var errs []error
+	for _, project := range due {
+		if ctx.Err() != nil {
+			return errors.Join(append(errs, ctx.Err())...)
+		}
+		err := f.project(ctx, project, busy[project], sum, t.At)
+		if errors.Is(err, errNoService) {
+			break // nor would there be one for the other projects
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("project %s: %w", project, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// errNoService ends a tick: no cinder-backup service is up to remove anything.
+var errNoService = errors.New("no cinder-backup service")
+
+// busy is the volumes with open runs, by project.
+func (f *Function) busy(ctx context.Context, shard int) (map[string]map[string]bool, error) {
+	runs, err := f.Ledger.Runs(ctx, shard)
+	if err != nil {
+		return nil, err
+	}
+	busy := map[string]map[string]bool{}
+	for _, r := range runs {
+		if busy[r.Project] == nil {
+			busy[r.Project] = map[string]bool{}
+		}
+		busy[r.Project][r.Volume] = true
+	}
+	return busy, nil
+}
+
+// project looks at all of a project's backups with one list.
+func (f *Function) project(ctx context.Context, project string, busy map[string]bool, sum *sum, now time.Time) error {
+	r, err := f.Ledger.Retention(ctx, project)
+	if err != nil {
+		return err
+	}
+	if len(busy) > 0 && len(r.Removals) == 0 && now.Before(r.Due.Add(patience)) {
+		return nil // it stays due: the end of its last run is seen by the next tick
+	}
+	l := &look{f: f, before: r, r: r, busy: busy, now: now}
+	if err := l.gather(ctx); err != nil {
+		return l.held(ctx, err)
+	}
+	l.decide()
+	if err := l.mayGo(ctx, sum); err != nil {
+		return l.held(ctx, err)
+	}
+	aerr := l.act(ctx)
+	if h := new(hold); errors.As(aerr, &h) {
+		return l.held(ctx, aerr)
+	}
+	return errors.Join(aerr, l.save(ctx, l.next()))
+}
+
+// Told handles Cinder's backup.delete.end notifications: where the backup is one
+// on its way out, the next of its volume follows at once. Nothing else in the
+// notification is believed, and the tick finds out without it.
+func (f *Function) Told(ctx context.Context, n cinder.Backup) error {
+	r, err := f.Ledger.Retention(ctx, n.Project)
+	if err != nil {
+		return err
+	}
+	gone, ok := r.Removals[n.ID]
+	if !ok || r.Held != "" || !follows(r, gone) {
+		return nil
+	}
+	shard := f.Ledger.Shard(n.Project)
+	ready, err := f.Ledger.Ready(ctx, shard)
+	if err != nil || !ready {
+		return err
+	}
+	busy, err := f.busy(ctx, shard)
+	if err != nil {
+		return err
+	}
+	// What was announced is gone on with, and nothing more is decided: so the brake
+	// has been asked already.
+	l := &look{f: f, before: r, r: r, busy: busy[n.Project], now: n.At, only: gone.Volume, told: n.ID}
+	if err := l.gather(ctx); err != nil {
+		return errOf(err) // what holds the removals back is for the tick to say
+	}
+	l.decide()
+	aerr := l.act(ctx)
+	if h := new(hold); errors.As(aerr, &h) {
+		aerr = errOf(aerr)
+	}
+	return errors.Join(aerr, l.save(ctx, l.next()))
+}
+
+// follows says whether another removal of the volume is to follow one. Where none
+// is, the tick is in time to see that it is gone.
+func follows(r backup.Retention, gone backup.Removal) bool {
+	for id, next := range r.Removals {
+		if id != gone.Backup && next.Volume == gone.Volume {
+			return true
+		}
+	}
+	return false
+}
+
+// errOf is what is to be answered: a hold is no error, what it comes of may be one.
+func errOf(err error) error {
+	h, ok := errors.AsType[*hold](err)
+	switch {
+	case !ok:
+		return err
+	case errors.Is(h.err, errNoService):
+		return nil
+	}
+	return h.err
+}

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"staffeln/functions/backup"
 )
@@ -24,6 +25,7 @@ func (l *loader) check(c Config) {
 	l.checkKept("RETENTION_TIME", c.Retention)
 	l.checkKeys(c)
 	l.checkText("BACKUP_CONTAINER", c.Container)
+	l.checkText("ARCHIVE_CONTAINER", c.ArchiveContainer)
 	l.checkText("AMQP_QUEUE", c.AMQPQueue)
 	if strings.HasPrefix(c.AMQPQueue, "amq.") {
 		l.about("AMQP_QUEUE", "want a name that does not begin with amq., which is RabbitMQ's own")
@@ -42,7 +44,8 @@ func (l *loader) check(c Config) {
 		}
 	}
 	for key, every := range map[string]time.Duration{
-		"DISPATCH_INTERVAL": c.DispatchInterval, "TRACK_INTERVAL": c.TrackInterval,
+		"DISPATCH_INTERVAL": c.DispatchInterval, "TRACK_INTERVAL": c.TrackInterval, "RETENTION_INTERVAL": c.RetentionInterval,
+		"REPORT_INTERVAL":  c.ReportInterval,
 		"RECONCILE_PERIOD": c.ReconcilePeriod, "BACKUPS_PERIOD": c.BackupsPeriod,
 	} {
 		if l.sound(key) && every%time.Second != 0 {
@@ -67,6 +70,9 @@ func (l *loader) check(c Config) {
 		l.about("AMQP_CA", "want "+err.Error())
 	}
 
+	l.checkPolicy(c)
+	l.checkReport(c)
+	l.checkMail(c)
 	l.checkAddress("LISTEN", c.Listen)
 	if c.MetricsListen != Off {
 		l.checkAddress("METRICS_LISTEN", c.MetricsListen)
@@ -83,6 +89,7 @@ func (l *loader) check(c Config) {
 func (l *loader) checkClass(prefix string, c Class) {
 	l.checkKept(prefix+"RETENTION_TIME", c.Retention)
 	l.checkText(prefix+"CONTAINER", c.Container)
+	l.checkText(prefix+"ARCHIVE_CONTAINER", c.ArchiveContainer)
 }
 
 func (l *loader) checkKept(key string, retention backup.Age) {
@@ -90,6 +97,50 @@ func (l *loader) checkKept(key string, retention backup.Age) {
 		l.about(key, "want a time such as 30d: nothing is kept for no time")
 	}
 }
+
+// checkPolicy is about the policy check and what it is served with.
+func (l *loader) checkPolicy(c Config) {
+	for _, id := range c.PolicyUsers {
+		if !userID.MatchString(id) {
+			l.about("POLICY_USERS", fmt.Sprintf("%.60q is no user's id: want what `openstack user show -f value -c id` prints", id))
+			break
+		}
+	}
+	for _, role := range c.PolicyRoles {
+		if len(role) > 255 || strings.ContainsFunc(role, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			l.about("POLICY_ROLES", "want names of roles, at most 255 bytes and no control characters")
+			break
+		}
+	}
+	if t := c.OperatorToken.Reveal(); t != "" && !bearerToken.MatchString(t) {
+		l.about("OPERATOR_TOKEN", "want at least 16 letters, digits and - . _ ~ + / (openssl rand -hex 32)")
+	}
+	switch {
+	case c.TLSCert == "" && c.TLSKey != "":
+		l.about("TLS_CERT", "want the certificate for STAFFELN_TLS_KEY, too, or neither")
+	case c.TLSCert != "" && c.TLSKey == "":
+		l.about("TLS_KEY", "want the key of STAFFELN_TLS_CERT, too, or neither")
+	case c.TLSCert != "":
+		for key, path := range map[string]string{"TLS_CERT": c.TLSCert, "TLS_KEY": c.TLSKey} {
+			if _, err := os.ReadFile(path); err != nil {
+				l.about(key, "want a file that can be read: "+err.Error())
+			}
+		}
+		if l.sound("TLS_CERT") && l.sound("TLS_KEY") {
+			if _, err := c.ListenTLS(); err != nil {
+				l.about("TLS_CERT", "want a certificate in PEM, and STAFFELN_TLS_KEY its key: "+err.Error())
+			}
+		}
+	}
+}
+
+var (
+	// userID is what Keystone has for the id of a user: 32 or 64 hexadecimal digits,
+	// or with an LDAP of old a name from there (backward_compatible_ids).
+	userID = regexp.MustCompile(`^[A-Za-z0-9._@-]{1,64}$`)
+	// bearerToken is what an Authorization header can hold (RFC 6750, 2.1).
+	bearerToken = regexp.MustCompile(`^[A-Za-z0-9._~+/-]{16,}=*$`)
+)
 
 var severalRedis = regexp.MustCompile(`^rediss?\+(cluster|sentinel)://.`)
 
@@ -110,7 +161,7 @@ func (l *loader) about(key, want string) {
 			continue
 		}
 		if f.Secret {
-			value = maskAll(value)
+			value = f.mask(value)
 		} else if value == "" {
 			value = f.Default
 		}
@@ -160,8 +211,8 @@ func (l *loader) checkText(key, value string) {
 	if len(value) > 255 {
 		l.about(key, "want at most 255 bytes")
 	}
-	if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		l.about(key, "want no control characters")
+	if !utf8.ValidString(value) || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f || r > 0xFFFF }) {
+		l.about(key, "want no control characters, nor any outside Unicode's basic plane, which OpenStack's databases refuse")
 	}
 }
 
@@ -208,6 +259,18 @@ func (c Config) RedisTLS() (*tls.Config, error) { return trust(c.RedisCA, c.Redi
 // AMQPTLS is how to talk TLS to the brokers, for amqps:// URLs; nil for the
 // system's way.
 func (c Config) AMQPTLS() (*tls.Config, error) { return trust(c.AMQPCA, c.AMQPInsecure) }
+
+// ListenTLS is what STAFFELN_LISTEN is served with; nil for without TLS.
+func (c Config) ListenTLS() (*tls.Config, error) {
+	if c.TLSCert == "" && c.TLSKey == "" {
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}, nil
+}
 
 func trust(path string, insecure bool) (*tls.Config, error) {
 	if path == "" && !insecure {
@@ -261,6 +324,11 @@ func (l *loader) classes(general Class) map[string]Class {
 			l.complaints = append(l.complaints, Complaint{variable, "",
 				fmt.Sprintf("want another name than %q for a class: as a value it has a meaning of its own (%s)", name, strings.Join(reserved, " "))})
 			continue
+		case misread(upper) != "":
+			l.known[variable] = true
+			l.complaints = append(l.complaints, Complaint{variable, "",
+				fmt.Sprintf("want another name than %q for a class: its setting %s would be that of another class", name, classPrefix+misread(upper))})
+			continue
 		}
 		prefix := classPrefix + upper + "_"
 		c := general
@@ -286,6 +354,17 @@ func classOf(variable string) (upper string, ok bool) {
 		}
 	}
 	return best, best != ""
+}
+
+// misread is a setting of the class that would be taken for another class's:
+// CLASS_GOLD_ARCHIVE_CONTAINER is the ARCHIVE_CONTAINER of gold. "" for none.
+func misread(upper string) string {
+	for _, f := range fields(reflect.TypeFor[Class]()) {
+		if class, _ := classOf(classPrefix + upper + "_" + f.Key); class != upper {
+			return upper + "_" + f.Key
+		}
+	}
+	return ""
 }
 
 // unknown complains of variables that are no setting: a slip of the pen would

@@ -7,6 +7,7 @@ package config
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	_ "time/tzdata" // an image made from scratch has no zones
@@ -24,7 +25,7 @@ const Prefix = "STAFFELN_"
 type Config struct {
 	// How often a volume is backed up: a period counted from midnight by the wall clock, a time of day, or cron's five fields.
 	Period backup.Schedule `env:"BACKUP_PERIOD" envDefault:"24h" unit:"period from 1s such as 24h or 7d, daily@HH:MM, or cron fields such as 30 2 * * 1-5"`
-	// The zone whose wall clock the period, the blackouts and retention go by.
+	// The zone whose wall clock the period, the blackouts, retention and the digests go by.
 	TimeZone Zone `env:"TIME_ZONE" envDefault:"UTC" unit:"IANA name such as Europe/Berlin"`
 	// The starts of a slot are spread over this much time, by a hash of the volume's id; never over more than half of the period. 0 starts all at once.
 	SpreadWindow time.Duration `env:"SPREAD_WINDOW" envDefault:"1h" unit:"duration" min:"0s" max:"168h"`
@@ -56,6 +57,18 @@ type Config struct {
 
 	// How long a backup is kept. It is frozen into the backup when it is made.
 	Retention backup.Age `env:"RETENTION_TIME" envDefault:"30d" unit:"<n>y<n>mon<n>w<n>d<n>h<n>min<n>s such as 2w3d"`
+	// Restore points kept whatever their age, with restic's meaning. Frozen into the backup like the retention time.
+	ArchiveRules backup.Rules `env:"ARCHIVE_RULES" envDefault:"none" unit:"none, or some of last=3 hourly=24 daily=7 weekly=4 monthly=12 yearly=3, by blanks; unlimited is all"`
+	// How long the newest restore point of a volume is kept after the volume has gone. 0 is as long as its frozen retention says, like the others.
+	OrphanRetention backup.Age `env:"ORPHAN_RETENTION" envDefault:"0" unit:"0, or a time written like the retention time"`
+	// The backup container or pool for the first restore point of each month or year, made as a full backup. none, as empty, is none.
+	ArchiveContainer string `env:"ARCHIVE_CONTAINER" unit:"name, or none"`
+	// Whether that is the first of each month or of each year.
+	ArchiveEvery string `env:"ARCHIVE_EVERY" envDefault:"month" unit:"month or year" oneof:"month year"`
+	// The brake: at most this part of a project's chains may go at once, and of the cloud's; when more would, nothing goes until the operator releases it. 100 is no brake.
+	BrakePercent int `env:"BRAKE_PERCENT" envDefault:"50" unit:"percent" min:"1" max:"100"`
+	// With fewer removals than this the brake of a project is not asked; the cloud's not with fewer than twice as many.
+	BrakeFrom int `env:"BRAKE_FROM" envDefault:"10" unit:"backups" min:"1"`
 	// How many incremental backups follow a full one. 0 makes all of them full.
 	Depth int `env:"FULL_BACKUP_DEPTH" envDefault:"6" unit:"backups" min:"0" max:"1000"`
 	// A chain older than this gets no more incrementals: the next backup is full. 0 is no limit.
@@ -91,12 +104,58 @@ type Config struct {
 	DispatchInterval time.Duration `env:"DISPATCH_INTERVAL" envDefault:"5s" unit:"duration, whole seconds" min:"1s" max:"1h"`
 	// How often open runs are looked at.
 	TrackInterval time.Duration `env:"TRACK_INTERVAL" envDefault:"5s" unit:"duration, whole seconds" min:"1s" max:"1h"`
+	// How often projects are looked for whose old backups may go.
+	RetentionInterval time.Duration `env:"RETENTION_INTERVAL" envDefault:"5s" unit:"duration, whole seconds" min:"1s" max:"1h"`
 	// How often the ledger is compared with all servers and volumes: what no notification told is found after this time.
 	ReconcilePeriod time.Duration `env:"RECONCILE_PERIOD" envDefault:"10m" unit:"duration, whole seconds" min:"10s" max:"24h"`
 	// How often it is compared with all backups.
 	BackupsPeriod time.Duration `env:"BACKUPS_PERIOD" envDefault:"6h" unit:"duration, whole seconds" min:"1m" max:"168h"`
 	// Into how many parts the work is split. All processes must have the same; to change it, stop all of them and empty Redis.
 	Shards int `env:"SHARDS" envDefault:"16" unit:"shards" min:"1" max:"1024"`
+
+	// When a period of the digests ends: what became of a project's backups in it is told then.
+	ReportPeriod backup.Schedule `env:"REPORT_PERIOD" envDefault:"daily@06:00" unit:"period from 1s such as 24h or 7d, daily@HH:MM, or cron fields such as 0 6 * * 1"`
+	// How often projects are looked for whose digest is to be written.
+	ReportInterval time.Duration `env:"REPORT_INTERVAL" envDefault:"30s" unit:"duration, whole seconds" min:"1s" max:"1h"`
+	// How long after the end of its period a digest waits for backups that are still under way, and for retention.
+	ReportPatience time.Duration `env:"REPORT_PATIENCE" envDefault:"2h" unit:"duration" min:"0s" max:"168h"`
+	// If set, all digests go to these.
+	ReportRecipients Addresses `env:"REPORT_RECIPIENTS" unit:"e-mail addresses, by commas"`
+	// If set, and REPORT_RECIPIENTS is not, a project's digest goes to {name of the project}@ this. Where neither is set, it goes to the members of the project.
+	ReportDomain string `env:"REPORT_DOMAIN" unit:"domain such as projects.example.org"`
+	// Whether each of several people gets a mail of his own, or all of them one mail as blind copies.
+	ReportAddressing string `env:"REPORT_ADDRESSING" envDefault:"each" unit:"each or blind" oneof:"each blind"`
+	// Who is told of errors, once in a period. Empty is nobody.
+	ReportOperators Addresses `env:"REPORT_OPERATORS" unit:"e-mail addresses, by commas"`
+	// Where the operator's own templates of the digest are, instead of those built in.
+	Templates string `env:"TEMPLATES" unit:"path of a directory"`
+
+	// How mail is sent: the next way is tried where one fails for good. log writes it into the log only.
+	MailChannels List `env:"MAIL_CHANNELS" envDefault:"log" unit:"resend, smtp and log, by commas"`
+	// Who mail is from. Needed for resend and smtp.
+	MailFrom string `env:"MAIL_FROM" unit:"e-mail address, or NAME <ADDRESS>"`
+	// Where answers go; empty is back to MAIL_FROM.
+	MailReplyTo string `env:"MAIL_REPLY_TO" unit:"e-mail address, or NAME <ADDRESS>"`
+	// How long sending one mail may take.
+	MailTimeout time.Duration `env:"MAIL_TIMEOUT" envDefault:"30s" unit:"duration" min:"1s" max:"10m"`
+	// The key of Resend's API. Needed for resend.
+	ResendAPIKey Secret `env:"RESEND_API_KEY" unit:"API key" secret:"true"`
+	// Where that API is; empty is the public one.
+	ResendURL URL `env:"RESEND_URL" unit:"http:// or https:// URL" secret:"true"`
+	// The mail server. Needed for smtp.
+	SMTPHost string `env:"SMTP_HOST" unit:"name or address"`
+	// Its port. With tls it is often 465, with none 25.
+	SMTPPort int `env:"SMTP_PORT" envDefault:"587" unit:"port" min:"1" max:"65535"`
+	// How the connection is encrypted: starttls does not go on without it, tls is from the first byte, none not at all, not even the login.
+	SMTPSecurity string `env:"SMTP_TLS" envDefault:"starttls" unit:"starttls, tls or none" oneof:"starttls tls none"`
+	// Who logs in there. Empty is no login.
+	SMTPUser string `env:"SMTP_USER" unit:"name"`
+	// With this password.
+	SMTPPassword Secret `env:"SMTP_PASSWORD" unit:"password" secret:"true"`
+	// A file with the certificates to trust for the mail server, instead of the system's.
+	SMTPCA string `env:"SMTP_CA" unit:"path of a PEM file"`
+	// Whether its certificate goes unchecked.
+	SMTPInsecure bool `env:"SMTP_INSECURE" envDefault:"false" unit:"true or false"`
 
 	// Where the ledger is: redis://[user:password@]host[:port][/db], redis+cluster://[user:password@]host,host or redis+sentinel://master[:password]@sentinel,sentinel[/db], with rediss for TLS. Empty is one inside the process, which a restart empties: for one process only.
 	RedisURL URL `env:"REDIS_URL" unit:"redis URL" secret:"true"`
@@ -126,6 +185,18 @@ type Config struct {
 
 	// Where events, the policy check and health are served.
 	Listen string `env:"LISTEN" envDefault:"127.0.0.1:8808" unit:"HOST:PORT"`
+	// The certificate that LISTEN is served with, the ones that vouch for it behind it. Empty is without TLS.
+	TLSCert string `env:"TLS_CERT" unit:"path of a PEM file"`
+	// Its key.
+	TLSKey string `env:"TLS_KEY" unit:"path of a PEM file"`
+	// The roles that may delete and change automated backups.
+	PolicyRoles List `env:"POLICY_ROLES" envDefault:"admin,service" unit:"names, by commas"`
+	// Users that may do so besides the service's own, and whose backups count as automated, too.
+	PolicyUsers List `env:"POLICY_USERS" unit:"ids, by commas"`
+	// How often all processes together look up a backup in a second that the policy check was not told of in full.
+	PolicyRate int `env:"POLICY_RATE" envDefault:"50" unit:"look-ups per second" min:"1"`
+	// What an operator shows to be told why a backup is protected. Empty is that nobody is told.
+	OperatorToken Secret `env:"OPERATOR_TOKEN" unit:"at least 16 characters" secret:"true"`
 	// Where /metrics is served.
 	MetricsListen string `env:"METRICS_LISTEN" envDefault:"127.0.0.1:9464" unit:"HOST:PORT, or off"`
 	// How log lines are written.
@@ -153,6 +224,12 @@ type Class struct {
 	TimeZone Zone `env:"TIME_ZONE" of:"TIME_ZONE"`
 	// The class's own RETENTION_TIME.
 	Retention backup.Age `env:"RETENTION_TIME" of:"RETENTION_TIME"`
+	// The class's own ARCHIVE_RULES.
+	ArchiveRules backup.Rules `env:"ARCHIVE_RULES" of:"ARCHIVE_RULES"`
+	// The class's own ARCHIVE_CONTAINER.
+	ArchiveContainer string `env:"ARCHIVE_CONTAINER" of:"ARCHIVE_CONTAINER"`
+	// The class's own ARCHIVE_EVERY.
+	ArchiveEvery string `env:"ARCHIVE_EVERY" of:"ARCHIVE_EVERY" unit:"month or year" oneof:"month year"`
 	// The class's own FULL_BACKUP_DEPTH.
 	Depth int `env:"FULL_BACKUP_DEPTH" of:"FULL_BACKUP_DEPTH" min:"0" max:"1000"`
 	// The class's own CHAIN_AGE.
@@ -169,9 +246,21 @@ func (c Config) General() Class {
 	return Class{
 		Period: c.Period, TimeZone: c.TimeZone,
 		Retention: c.Retention, Depth: c.Depth, ChainAge: c.ChainAge,
+		ArchiveRules: c.ArchiveRules, ArchiveContainer: c.ArchiveContainer, ArchiveEvery: c.ArchiveEvery,
 		Container: c.Container, Blackout: c.Blackout,
 	}
 }
+
+// Archive is where the first restore point of a month or year goes.
+func (c Class) Archive() backup.Archive {
+	if c.ArchiveContainer == "" || strings.EqualFold(c.ArchiveContainer, None) {
+		return backup.Archive{}
+	}
+	return backup.Archive{Container: c.ArchiveContainer, Every: backup.Span(c.ArchiveEvery)}
+}
+
+// None is the ARCHIVE_CONTAINER of a class without, where the general one is set.
+const None = "none"
 
 // ClassNames are the names of the classes, sorted.
 func (c Config) ClassNames() []string { return slices.Sorted(maps.Keys(c.Classes)) }

@@ -1,12 +1,18 @@
 package config
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"log/slog"
+	"math/big"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -106,20 +112,23 @@ func TestClasses(t *testing.T) {
 		"STAFFELN_CLASS_VERY_COLD_FULL_BACKUP_DEPTH=0",
 		"STAFFELN_CLASS_VERY_COLD_BLACKOUT=none",
 		"STAFFELN_CLASS_VERY_COLD_CHAIN_AGE=0",
+		"STAFFELN_ARCHIVE_CONTAINER=vault",
+		"STAFFELN_CLASS_GOLD_ARCHIVE_EVERY=year",
+		"STAFFELN_CLASS_VERY_COLD_ARCHIVE_CONTAINER=none",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	show := func(c Class) string {
-		return fmt.Sprintf("%s in %s (%s), keep %s, depth %d, chain %s, container %q, blackout %q",
-			c.Period, c.TimeZone, c.Period.Zone(), c.Retention, c.Depth, c.ChainAge, c.Container, c.Blackout)
+		return fmt.Sprintf("%s in %s (%s), keep %s, depth %d, chain %s, container %q, blackout %q, archive %+v",
+			c.Period, c.TimeZone, c.Period.Zone(), c.Retention, c.Depth, c.ChainAge, c.Container, c.Blackout, c.Archive())
 	}
 	got := []string{strings.Join(c.ClassNames(), " "), show(c.General()), show(c.Classes["gold"]), show(c.Classes["very-cold"])}
 	want := []string{
 		"gold very-cold",
-		`daily@02:00 in UTC (UTC), keep 30d, depth 3, chain 2w, container "", blackout "08:00-18:00"`,
-		`6h in UTC (UTC), keep 1y, depth 3, chain 2w, container "", blackout "08:00-18:00"`,
-		`daily@02:00 in Asia/Tokyo (Asia/Tokyo), keep 30d, depth 0, chain 0, container "glacier", blackout ""`,
+		`daily@02:00 in UTC (UTC), keep 30d, depth 3, chain 2w, container "", blackout "08:00-18:00", archive {Container:vault Every:month}`,
+		`6h in UTC (UTC), keep 1y, depth 3, chain 2w, container "", blackout "08:00-18:00", archive {Container:vault Every:year}`,
+		`daily@02:00 in Asia/Tokyo (Asia/Tokyo), keep 30d, depth 0, chain 0, container "glacier", blackout "", archive {Container: Every:}`,
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -176,6 +185,57 @@ func TestComplaints(t *testing.T) {
 		{"BACKUP_PEROID=24h", "nearest is STAFFELN_BACKUP_PERIOD"},
 		{"AMQP_URL=amqp://u:hunter2@h/", "nearest is STAFFELN_AMQP_URLS"},
 		{"=x", "no such setting"},
+		{"ARCHIVE_RULES=forever", "at most once, such as"},
+		{"ARCHIVE_EVERY=week", "month or year"},
+		{"ARCHIVE_CONTAINER=a\tb", "no control characters"},
+		{"ARCHIVE_CONTAINER=" + strings.Repeat("a", 256), "at most 255 bytes"},
+		{"ARCHIVE_CONTAINER=🧊", "basic plane"},
+		{"ORPHAN_RETENTION=a while", "not a span of time"},
+		{"BRAKE_PERCENT=0", "a whole number, from 1 to 100"},
+		{"BRAKE_PERCENT=101", "a whole number, from 1 to 100"},
+		{"BRAKE_FROM=0", "a whole number, at least 1"},
+		{"RETENTION_INTERVAL=2500ms", "whole seconds"},
+		{"POLICY_ROLES=,", "at least one"},
+		{"POLICY_USERS=staffeln service", "is no user's id"},
+		{"POLICY_USERS=a/b", "is no user's id"},
+		{"POLICY_RATE=0", "a whole number, at least 1"},
+		{"TLS_CERT=/nowhere/cert.pem", "want the key of STAFFELN_TLS_CERT, too"},
+		{"TLS_KEY=/nowhere/key.pem", "want the certificate for STAFFELN_TLS_KEY, too"},
+		{"REPORT_PERIOD=at breakfast", "is not a schedule"},
+		{"REPORT_INTERVAL=1500ms", "whole seconds"},
+		{"REPORT_PATIENCE=-1h", "from 0s to 168h"},
+		{"REPORT_RECIPIENTS=ada", `"ada" is not an e-mail address`},
+		{"REPORT_RECIPIENTS=Ada <ada@example.org>", "without names"},
+		{"REPORT_RECIPIENTS=ada@example.org;bob@example.org", "by commas"},
+		{"REPORT_RECIPIENTS=ada@example.org,ADA@example.org", "comes twice"},
+		{"REPORT_RECIPIENTS=,", "at least one"},
+		{"REPORT_OPERATORS=root", "is not an e-mail address"},
+		{"REPORT_DOMAIN=@example.org", "without an @"},
+		{"REPORT_DOMAIN=[127.0.0.1]", "want a domain"},
+		{"REPORT_DOMAIN=a domain", "want a domain"},
+		{"REPORT_ADDRESSING=all", "want each or blind"},
+		{"TEMPLATES=/nowhere/templates", "a directory that can be read"},
+		{"TEMPLATES=/etc/passwd", "want a directory, which it is not"},
+		{"MAIL_CHANNELS=log,pigeon", `"pigeon" is no way to send mail`},
+		{"MAIL_CHANNELS=log,log", "comes twice"},
+		{"MAIL_CHANNELS=,", "at least one"},
+		{"MAIL_FROM=Backups", "want one e-mail address"},
+		{"MAIL_FROM=a@example.org, b@example.org", "want one e-mail address"},
+		{"MAIL_FROM=Backups <a@example.org>\r\nBcc: b@example.org", "want one e-mail address"},
+		{"MAIL_REPLY_TO=nobody", "want one e-mail address"},
+		{"MAIL_TIMEOUT=0s", "from 1s to 10m"},
+		{"RESEND_API_KEY=a key", "want the key itself"},
+		{"RESEND_URL=smtp://resend", "http:// or https://"},
+		{"SMTP_HOST=mail.example.org:587", "the port is STAFFELN_SMTP_PORT"},
+		{"SMTP_HOST=smtp://mail", "a name or an address alone"},
+		{"SMTP_PORT=0", "a whole number, from 1 to 65535"},
+		{"SMTP_TLS=yes", "want starttls, tls or none"},
+		{"SMTP_CA=/nowhere/ca.pem", "can be read"},
+		{"SMTP_INSECURE=perhaps", "true or false"},
+		{"CLASS_GOLD_ARCHIVE_RULES=daily=x", "daily"},
+		{"CLASS_GOLD_ARCHIVE_EVERY=week", "want month or year"},
+		{"CLASS_GOLD_ARCHIVE_CONTAINER=a\x7f", "no control characters"},
+		{"CLASS_GOLD_ARCHIVE_PERIOD=1h", "STAFFELN_CLASS_GOLD_ARCHIVE_CONTAINER would be that of another class"},
 		{"CLASS_GOLD_COLOUR=yellow", "one of PERIOD"},
 		{"CLASS_PERIOD=1h", "one of PERIOD"},
 		{"CLASS_gold_PERIOD=1h", "upper-case letters"},
@@ -193,10 +253,13 @@ func TestComplaints(t *testing.T) {
 				t.Fatalf("%d complaints, want one: %v (%+v)", len(all), err, c)
 			}
 			name, value, _ := strings.Cut(tc.given, "=")
+			if about, ok := map[string]string{"TLS_CERT": "TLS_KEY", "TLS_KEY": "TLS_CERT"}[name]; ok {
+				name, value = about, "" // the one that is missing
+			}
 			if all[0].Variable != Prefix+name {
 				t.Errorf("it is about %s", all[0].Variable)
 			}
-			if all[0].Value != "" && !strings.Contains(name, "URL") && all[0].Value != value {
+			if all[0].Value != "" && !strings.Contains(name, "URL") && name != "RESEND_API_KEY" && all[0].Value != value {
 				t.Errorf("it quotes %q", all[0].Value)
 			}
 			found := false
@@ -240,6 +303,8 @@ func TestSecretsStaySecret(t *testing.T) {
 		"REDIS_URL=redis://me:hunter2@host:port", "REDIS_URL=redis://me:%zzhunter2@host", "REDIS_URL=unix:///x?password=hunter2", "REDIS_URL=http://h/?password=hunter2",
 		"AMQP_URLS=amqp://a:b@c,http://me:hunter2@host", "AMQP_URLS=amqp://me:pass,hunter2@host", "FUNCTION_URL=http://me:hunter2@host/",
 		"REDIS_URI=redis://me:hunter2@host", "REDIS_PASSWORD=hunter2",
+		"OPERATOR_TOKEN=hunter2", "OPERATOR_TOKEN=http://hunter2/and a blank",
+		"RESEND_API_KEY=hunter2 or so", "RESEND_URL=ftp://me:hunter2@host", "SMTP_PASSWORD=hunter2",
 	} {
 		_, err := Load([]string{Prefix + given})
 		if err == nil {
@@ -248,12 +313,13 @@ func TestSecretsStaySecret(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	c, err := Load([]string{"STAFFELN_REDIS_URL=redis://me:hunter2@host:6379/0?x=hunter2", "STAFFELN_AMQP_URLS=amqp://me:hunter2@host"})
+	c, err := Load([]string{"STAFFELN_REDIS_URL=redis://me:hunter2@host:6379/0?x=hunter2", "STAFFELN_AMQP_URLS=amqp://me:hunter2@host", "STAFFELN_OPERATOR_TOKEN=hunter2-and-the-rest",
+		"STAFFELN_SMTP_USER=me", "STAFFELN_SMTP_PASSWORD=hunter2", "STAFFELN_RESEND_API_KEY=re_hunter2"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var log strings.Builder
-	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "url", c.RedisURL, "urls", c.AMQPURLs, "config", c)
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "url", c.RedisURL, "urls", c.AMQPURLs, "token", c.OperatorToken, "password", c.SMTPPassword, "key", c.ResendAPIKey, "config", c)
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "url", c.RedisURL, "urls", c.AMQPURLs, "config", c)
 	fmt.Fprintf(&log, "%v %+v %#v %s %q", c, c, c, c.RedisURL, c.RedisURL)
 	if strings.Contains(log.String(), secret) {
@@ -298,6 +364,58 @@ func TestTLS(t *testing.T) {
 	if tls, err := c.RedisTLS(); err != nil || tls != nil {
 		t.Error(tls, err)
 	}
+}
+
+// The certificate and the key of LISTEN belong together.
+func TestListenTLS(t *testing.T) {
+	path := pair(t)
+	cert, key, other := path+".crt", path+".key", pair(t)+".key"
+	c, err := Load([]string{"STAFFELN_TLS_CERT=" + cert, "STAFFELN_TLS_KEY=" + key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := c.ListenTLS(); err != nil || len(s.Certificates) != 1 {
+		t.Error(s, err)
+	}
+	for _, tc := range []struct{ cert, key, about, want string }{
+		{cert, other, "TLS_CERT", "does not match"},
+		{key, key, "TLS_CERT", "want a certificate in PEM"},
+		{cert, key + ".old", "TLS_KEY", "can be read"},
+		{cert + ".old", key, "TLS_CERT", "can be read"},
+	} {
+		_, err := Load([]string{"STAFFELN_TLS_CERT=" + tc.cert, "STAFFELN_TLS_KEY=" + tc.key})
+		all, _ := err.(Complaints)
+		if len(all) != 1 || all[0].Variable != Prefix+tc.about || !strings.Contains(all[0].Want, tc.want) {
+			t.Errorf("want %q of %s, not %v", tc.want, tc.about, err)
+		}
+	}
+	if c, err := Load(nil); err != nil {
+		t.Error(err)
+	} else if s, err := c.ListenTLS(); s != nil || err != nil {
+		t.Error("TLS without a certificate", s, err)
+	}
+}
+
+// pair writes a certificate to a file PATH.crt and its key to PATH.key.
+func pair(t *testing.T) (path string) {
+	t.Helper()
+	check := func(err error) {
+		if err != nil {
+			t.Helper()
+			t.Fatal(err)
+		}
+	}
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	check(err)
+	key, err := x509.MarshalPKCS8PrivateKey(private)
+	check(err)
+	path = filepath.Join(t.TempDir(), "tls")
+	check(os.WriteFile(path+".crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o600))
+	check(os.WriteFile(path+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600))
+	return path
 }
 
 // Every tag of the structs is one that the loader knows what to do with.
@@ -383,7 +501,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add("REDIS_URL", "redis://u:p@h/0?x=y")
 	f.Add("", "1")
 	f.Fuzz(func(t *testing.T, name, value string) {
-		if strings.HasSuffix(name, "_CA") || name == "TIME_ZONE" || strings.HasSuffix(name, "_TIME_ZONE") {
+		if strings.HasSuffix(name, "_CA") || name == "TEMPLATES" || strings.HasPrefix(name, "TLS_") || name == "TIME_ZONE" || strings.HasSuffix(name, "_TIME_ZONE") {
 			t.Skip("reads files")
 		}
 		c, err := Load([]string{Prefix + name + "=" + value})
@@ -393,7 +511,7 @@ func FuzzLoad(f *testing.F) {
 			}
 			return
 		}
-		if c.Period.IsZero() || c.Retention.IsZero() || c.Shards < 1 || c.APIRate < 1 || c.FilterTag == "" || c.DispatchInterval < time.Second {
+		if c.Period.IsZero() || c.Retention.IsZero() || c.Shards < 1 || c.ReportPeriod.IsZero() || len(c.MailChannels) < 1 || c.APIRate < 1 || c.FilterTag == "" || c.DispatchInterval < time.Second {
 			t.Fatalf("%+v", c)
 		}
 		for name, class := range c.Classes {

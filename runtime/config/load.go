@@ -60,6 +60,7 @@ func Load(environ []string) (Config, error) {
 	var c Config
 	l.read(&c, Prefix)
 	c.Period = c.Period.In(c.TimeZone.Location())
+	c.ReportPeriod = c.ReportPeriod.In(c.TimeZone.Location())
 	l.check(c)
 	c.Classes = l.classes(c.General())
 	l.unknown()
@@ -126,13 +127,17 @@ func (l *loader) read(into any, prefix string) {
 		}
 		value := l.given[variable]
 		if f.Secret {
-			value = maskAll(value)
+			value = f.mask(value)
 		}
 		l.complaints = append(l.complaints, Complaint{variable, value, want})
 	}
 }
 
-func maskAll(value string) string {
+// mask is what may be shown of a secret's value: of a URL what is no password.
+func (f field) mask(value string) string {
+	if f.Type == reflect.TypeFor[Secret]() {
+		return Secret(value).String()
+	}
 	parts := split(value)
 	for i, s := range parts {
 		parts[i] = URL(s).String()

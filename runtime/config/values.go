@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/mail"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // A Zone is a time zone by its IANA name. The zero Zone is UTC.
@@ -72,6 +75,29 @@ func (u URL) LogValue() slog.Value { return slog.StringValue(u.String()) }
 // MarshalText is [URL.String], for JSON.
 func (u URL) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
 
+// A Secret is written as *** everywhere but by [Secret.Reveal].
+type Secret string
+
+// Reveal is the secret itself.
+func (s Secret) Reveal() string { return string(s) }
+
+// String is "***"; "" where there is none.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "***"
+}
+
+// GoString is [Secret.String], for %#v.
+func (s Secret) GoString() string { return strconv.Quote(s.String()) }
+
+// LogValue is [Secret.String], for slog.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// MarshalText is [Secret.String], for JSON.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
 // URLs are several, by commas. A comma inside one is written %2C.
 type URLs []URL
 
@@ -91,6 +117,34 @@ type List []string
 func (l *List) UnmarshalText(text []byte) error {
 	*l = split(string(text))
 	return atLeastOne(len(*l))
+}
+
+// Addresses are e-mail addresses without names, by commas.
+type Addresses []string
+
+// UnmarshalText reads them. An address twice is one too many: it would be a slip.
+func (as *Addresses) UnmarshalText(text []byte) error {
+	*as = split(string(text))
+	for i, a := range *as {
+		if !isAddress(a) {
+			return fmt.Errorf("%.80q is not an e-mail address: want addresses such as backup@example.org, without names, by commas", a)
+		}
+		if slices.ContainsFunc((*as)[:i], func(b string) bool { return strings.EqualFold(a, b) }) {
+			return fmt.Errorf("%.80q comes twice", a)
+		}
+	}
+	return atLeastOne(len(*as))
+}
+
+// isAddress says whether s is one bare e-mail address.
+func isAddress(s string) bool {
+	if len(s) > 254 || strings.ContainsFunc(s, func(r rune) bool {
+		return unicode.IsControl(r) || unicode.IsSpace(r) || strings.ContainsRune(`<>()[],;:\"`, r)
+	}) {
+		return false
+	}
+	a, err := mail.ParseAddress(s)
+	return err == nil && a.Address == s && a.Name == ""
 }
 
 // atLeastOne refuses a list of nothing but commas, which may be a template that

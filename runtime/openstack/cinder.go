@@ -203,13 +203,25 @@ func (c *Cloud) Volume(ctx context.Context, project, id string) (backup.Volume, 
 // Backup shows a backup. Its Project is the one it belongs to, which an admin's
 // token for another project does not hide.
 func (c *Cloud) Backup(ctx context.Context, project, id string) (backup.CinderBackup, error) {
+	a := ask{op: opShowBackup, api: cinderAPI, method: http.MethodGet, path: "backups/" + id, thing: true}
+	if err := a.check(id, project); err != nil {
+		return backup.CinderBackup{}, err
+	}
+	return c.readBackup(ctx, c.scopeOf(project), project, a, id)
+}
+
+// readBackup asks for a backup in a scope. project is whose it is where Cinder
+// does not say; with "" it has to.
+func (c *Cloud) readBackup(ctx context.Context, scope, project string, a ask, id string) (backup.CinderBackup, error) {
 	var w struct {
 		Backup *cinderBackup `json:"backup"`
 	}
-	a := ask{op: opShowBackup, api: cinderAPI, method: http.MethodGet, path: "backups/" + id, thing: true}
-	got, err := c.about(ctx, project, a, &w, id)
+	got, err := c.do(ctx, scope, a)
 	if err != nil {
 		return backup.CinderBackup{}, err
+	}
+	if err := decode(got, &w); err != nil {
+		return backup.CinderBackup{}, a.bad(got.status, err)
 	}
 	if w.Backup == nil {
 		return backup.CinderBackup{}, a.bad(got.status, errors.New("no backup in the answer"))

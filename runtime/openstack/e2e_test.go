@@ -166,6 +166,14 @@ func e2e(t *testing.T, env func(string) (string, bool), admin bool) {
 		}
 		pause(ctx)
 	}
+	whose, err := c.FindBackup(ctx, id)
+	must(err)
+	if whose.ID != id || whose.Project != project {
+		t.Errorf("found without its project: %+v", whose)
+	}
+	if at, ok := c.Clock(); !ok || time.Since(at).Abs() > time.Minute || c.Self() == "" {
+		t.Errorf("Keystone's clock says %s, %v; the user's id is %q", at, ok, c.Self())
+	}
 	of, err := c.BackupsOf(ctx, project, volume, time.Time{})
 	must(err)
 	if len(of) != 1 || of[0].ID != id {
@@ -187,6 +195,8 @@ func e2e(t *testing.T, env func(string) (string, bool), admin bool) {
 	for {
 		b, err := c.Backup(ctx, project, id)
 		if err != nil {
+			wantFault(t, err, backup.Gone)
+			_, err = c.FindBackup(ctx, id)
 			wantFault(t, err, backup.Gone)
 			break
 		}

@@ -84,7 +84,8 @@ type Options struct {
 	// dozen words), the HTTP status (0 for no answer) and how long it took. It is
 	// called from many goroutines. May be nil.
 	Observe func(op string, status int, took time.Duration)
-	// Now is the clock by which [Cloud.Services] remembers; nil is the real one.
+	// Now is the clock by which [Cloud.Services] remembers and [Cloud.Clock] goes on;
+	// nil is the real one.
 	Now func() time.Time
 	// UserAgent is sent before gophercloud's own.
 	UserAgent string
@@ -113,6 +114,8 @@ type Cloud struct {
 	sessions *sessions
 	projects *projects
 	services *services
+	users    users
+	own      own
 
 	// Settled by Connect.
 	allTenants bool

@@ -19,7 +19,7 @@ import (
 )
 
 // ownScope stands for the service user's own session among the scopes; all
-// others are project ids.
+// others are project ids but for [systemScope].
 const ownScope = ""
 
 // maxSessions bounds the tokens kept, about 1 KiB each. Beyond it the one unused
@@ -40,7 +40,10 @@ type session struct {
 	// domain is the name of the project's domain.
 	domain string
 	roles  []string
-	user   string
+	// user is the service user's name.
+	user, userID string
+	// issued is when the token was made, by Keystone's clock; zero where it did not say.
+	issued time.Time
 	// nova and cinder are the roots of the APIs; the errors are why there is none.
 	nova, cinder       string
 	novaErr, cinderErr error
@@ -173,6 +176,9 @@ func (c *Cloud) authenticate(ctx context.Context, scope string) (*session, error
 		auth.TenantID, auth.TenantName = "", ""
 		auth.Scope = &gophercloud.AuthScope{ProjectID: scope}
 	}
+	if scope == systemScope {
+		auth.Scope = &gophercloud.AuthScope{System: true}
+	}
 	a := ask{op: opAuthenticate, api: keystoneAPI, method: http.MethodPost, path: "auth/tokens", ok: []int{http.StatusCreated}}
 	scopeMap, err := auth.ToTokenV3ScopeMap()
 	if err == nil {
@@ -183,9 +189,12 @@ func (c *Cloud) authenticate(ctx context.Context, scope string) (*session, error
 	}
 	answer, err := c.send(ctx, &session{client: c.provider("")}, a)
 	if e, ok := errors.AsType[*backup.CloudError](err); ok && e.Status == http.StatusUnauthorized {
-		if scope == ownScope {
+		switch scope {
+		case ownScope:
 			e.Message = "user, password or home project is wrong, or one of them is disabled: " + e.Message
-		} else {
+		case systemScope:
+			e.Message = "the service user has no role on the system: " + e.Message
+		default:
 			e.Message = fmt.Sprintf("project %s is deleted or disabled, or the service user has no role in it: %s", scope, e.Message)
 		}
 	}
@@ -193,12 +202,13 @@ func (c *Cloud) authenticate(ctx context.Context, scope string) (*session, error
 		return nil, err
 	}
 	s, err := c.newSession(answer)
-	if err == nil && scope != ownScope && s.project.ID != scope {
+	if err == nil && scope != ownScope && s.project.ID != strings.TrimPrefix(scope, systemScope) {
 		err = fmt.Errorf("the token is for project %q", s.project.ID)
 	}
 	if err != nil {
 		return nil, a.bad(answer.status, err)
 	}
+	c.own.saw(s.userID, s.issued, c.opts.Now())
 	return s, nil
 }
 
@@ -217,6 +227,7 @@ type tokenAnswer struct {
 		ExpiresAt time.Time `json:"expires_at"`
 		IssuedAt  time.Time `json:"issued_at"`
 		User      struct {
+			ID   string `json:"id"`
 			Name string `json:"name"`
 		} `json:"user"`
 		Project *struct {
@@ -269,6 +280,8 @@ func (c *Cloud) newSession(answer answer) (*session, error) {
 		client: c.provider(token),
 		until:  now.Add(life - min(tokenMargin, life/5)),
 		user:   t.Token.User.Name,
+		userID: t.Token.User.ID,
+		issued: t.Token.IssuedAt,
 	}
 	for _, r := range t.Token.Roles {
 		s.roles = append(s.roles, r.Name)

@@ -424,6 +424,12 @@ func (s *suite) cleanUp() {
 		sweep("backups", volume+"/backups", "volume 3.64")
 		sweep("volumes", volume+"/volumes", "volume 3.64")
 	}
+	if g := s.names["group"]; g != "" {
+		s.send("admin", "DELETE", s.target.AuthURL+"/groups/"+g, "", nil)
+	}
+	if u := s.names["person"]; u != "" {
+		s.send("admin", "DELETE", s.target.AuthURL+"/users/"+u, "", nil)
+	}
 	for _, who := range []string{"member", "other"} {
 		if p := s.names[who+"-project"]; p != "" {
 			s.send("svc", "DELETE", s.url("svc", "volume")+"/os-quota-sets/"+p, "volume 3.64", nil)

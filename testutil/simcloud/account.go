@@ -44,6 +44,22 @@ func (c *Cloud) Backups() []Backup {
 	return out
 }
 
+// Backup is the truth about a backup that is there, and about all that are there of
+// its volume, oldest first; false where there is none.
+func (c *Cloud) Backup(id string) (b Backup, same []Backup, ok bool) {
+	c.do(func(s *state, _ time.Time) {
+		row := s.backups[id]
+		if row == nil {
+			return
+		}
+		b, ok = row.truth(), true
+		for _, x := range s.byVolume[row.volume].rows {
+			same = append(same, x.truth())
+		}
+	})
+	return b, same, ok
+}
+
 // Duplicates are the backups of one volume that have the same value of a metadata
 // key, where there is more than one ever created, deleted and failed ones
 // included; by "VOLUME VALUE".

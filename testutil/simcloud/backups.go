@@ -343,23 +343,68 @@ func (s *state) runBackup(host *service, b *backup, v *volume, now time.Time, w 
 			s.failedBackup(b, v, why, at)
 			return
 		}
+		if b.container == "" {
+			b.container = defaultPool
+		}
+		if why := s.poolTrouble(b); why != "" {
+			s.failedBackup(b, v, why, at)
+			return
+		}
 		if s.fullNext[b.volume] > 0 && b.parent != nil {
 			s.fullNext[b.volume]--
-			b.parent.dependents--
 			b.parent = nil
 		}
 		if s.volumes[v.id] == v && v.status == "backing-up" {
 			v.status, v.updated = v.previous, at
 		}
-		if b.container == "" {
-			b.container = "backups"
-		}
 		b.status, b.updated, b.ended = "available", at, at
 		if b.parent != nil {
-			b.parent.updated = at
+			b.parent.dependents, b.parent.updated = b.parent.dependents+1, at
 		}
 		s.notifyBackup("create.end", b, at, w)
 	})
+}
+
+// A Pool is what becomes of backups in a container, which is a pool to the Ceph
+// driver.
+type Pool int
+
+// The pools. Containers that nothing was said about are [Missing], but for
+// "backups", the default, and "archive".
+const (
+	// Missing: there is none of that name. What is to go there fails.
+	Missing Pool = iota
+	Usable
+	// Denied: cinder-backup has no right to use it. What is to go there fails, and
+	// cannot be deleted, either.
+	Denied
+)
+
+// SetPool says how a container is from now on.
+func (c *Cloud) SetPool(container string, p Pool) {
+	c.do(func(s *state, _ time.Time) { s.pools[container] = p })
+}
+
+const defaultPool = "backups"
+
+// poolTrouble is why a backup cannot be made in its container, "" for no reason.
+// Source: cinder/backup/drivers/ceph.py, _backup_rbd: the parent is looked for in
+// the container of the child.
+func (s *state) poolTrouble(b *backup) string {
+	switch {
+	case s.o.Chunked:
+	case s.pools[b.container] == Missing:
+		return "[errno 2] RADOS object not found (error opening pool '" + b.container + "')"
+	case s.pools[b.container] == Denied:
+		return "[errno 1] RBD permission error (error creating image)"
+	case b.parent != nil && b.parent.container != b.container:
+		full := b.parent
+		for full.parent != nil {
+			full = full.parent
+		}
+		return "[errno 2] RBD image not found (error opening image b'volume-" + b.volume + ".backup." + full.id + "' at snapshot None)"
+	}
+	return ""
 }
 
 // reason is why a backup is to fail, "" for not.
@@ -418,6 +463,10 @@ func (s *state) runDelete(host *service, b *backup, now time.Time, w who) {
 	s.notifyBackup("delete.start", b, now, w)
 	s.after(host, b, now.Add(s.o.DeleteTime), func(at time.Time) {
 		if s.backups[b.id] != b {
+			return
+		}
+		if !s.o.Chunked && s.pools[b.container] == Denied {
+			b.status, b.failReason, b.updated = "error", "[errno 1] RBD permission error (error listing images)", at
 			return
 		}
 		s.dropBackup(b, at)
@@ -536,6 +585,12 @@ func (s *state) runRestore(host *service, b *backup, v *volume, now time.Time, w
 	}
 	s.after(host, b, now.Add(takes), func(at time.Time) {
 		b.status, b.updated, b.restoring = "available", at, nil
+		if !s.o.Chunked && b.container != defaultPool && !s.copied[b.id] {
+			// Ceph's driver looks for the restore point in the default pool only, on Zed and
+			// still on the master of 2026 (cinder/backup/drivers/ceph.py, _get_restore_point).
+			v.status, v.updated = "error_restoring", at
+			return
+		}
 		v.status, v.updated, v.content = "available", at, b.content
 		// The volume gets the metadata of the one backed up, as it was saved with the
 		// backup, and says where it comes from. It gets its name only if it has none of
@@ -555,6 +610,9 @@ func (s *state) backupAction(q *request, now time.Time) answer {
 	var in map[string]json.RawMessage
 	if err := json.Unmarshal(q.body, &in); err != nil || len(in) != 1 {
 		return fail(400, "Malformed request body")
+	}
+	if in["os-force_delete"] != nil {
+		return s.forceDelete(q)
 	}
 	if in["os-reset_status"] == nil {
 		return fail(400, "There is no such action: %s", sortedKeys(in)[0])

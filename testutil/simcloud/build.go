@@ -301,6 +301,44 @@ func (c *Cloud) DeleteVolume(volume string) {
 	})
 }
 
+// SetBackupStatus sets a backup's status, as a service that fails or an operator in
+// the database does. It panics where there is no such backup.
+func (c *Cloud) SetBackupStatus(backup, status string) {
+	c.do(func(s *state, now time.Time) {
+		b := must(s.backups, "backup", backup)
+		b.status, b.updated = status, now
+	})
+}
+
+// SetBackupMetadata replaces a backup's metadata.
+func (c *Cloud) SetBackupMetadata(backup string, metadata map[string]string) {
+	c.do(func(s *state, now time.Time) {
+		b := must(s.backups, "backup", backup)
+		b.metadata, b.updated = clone(metadata), now
+	})
+}
+
+// CopyBackup copies the image of a backup to the default pool, where Ceph's driver
+// looks for it when it restores, until it is undone.
+func (c *Cloud) CopyBackup(backup string) (undo func()) {
+	set := func(yes bool) {
+		c.do(func(s *state, _ time.Time) {
+			if s.copied == nil {
+				s.copied = map[string]bool{}
+			}
+			s.copied[backup] = yes
+		})
+	}
+	set(true)
+	return func() { set(false) }
+}
+
+// DriftDependents changes what Cinder believes to be the number of a backup's
+// incrementals, and not what they are.
+func (c *Cloud) DriftDependents(backup string, by int) {
+	c.do(func(s *state, _ time.Time) { must(s.backups, "backup", backup).dependents += by })
+}
+
 // SetNotifications changes which notifications are sent from now on.
 func (c *Cloud) SetNotifications(f Format) {
 	c.do(func(s *state, _ time.Time) { s.format = f })

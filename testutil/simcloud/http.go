@@ -196,7 +196,11 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	var a answer
+	if !f.Refuse {
+		a = c.enforce(q)
+	}
 	switch {
+	case a.status != 0: // the policy file says no
 	case f.Late > 0:
 		c.do(func(s *state, now time.Time) {
 			s.at(now.Add(f.Late), func(at time.Time) { s.handle(q, at) })
@@ -379,6 +383,12 @@ func init() {
 // handle carries a request out.
 func (s *state) handle(q *request, now time.Time) answer {
 	a := s.dispatch(q, now)
+	s.writeDown(q, a)
+	return a
+}
+
+// writeDown puts a request that was to change something into the log.
+func (s *state) writeDown(q *request, a answer) {
 	if q.method != http.MethodGet && q.method != http.MethodHead && !(q.route != nil && q.route.open) {
 		note := q.note
 		if note == "" {
@@ -389,7 +399,6 @@ func (s *state) handle(q *request, now time.Time) answer {
 		}
 		s.log = append(s.log, note+" -> "+strconv.Itoa(a.status))
 	}
-	return a
 }
 
 func (s *state) dispatch(q *request, now time.Time) answer {

@@ -41,7 +41,7 @@ func implied(name string) roles {
 
 // rolesOn are a user's roles on a project.
 func (u *user) rolesOn(p *project) (out roles) {
-	for _, g := range u.grants {
+	for _, g := range u.held() {
 		if g.Project != "" && g.Project == p.id || g.Inherited && g.Domain == p.domain.id {
 			out |= implied(g.Role)
 		}
@@ -50,7 +50,7 @@ func (u *user) rolesOn(p *project) (out roles) {
 }
 
 func (u *user) rolesOnDomain(d *domain) (out roles) {
-	for _, g := range u.grants {
+	for _, g := range u.held() {
 		if g.Domain == d.id && !g.Inherited {
 			out |= implied(g.Role)
 		}
@@ -59,7 +59,7 @@ func (u *user) rolesOnDomain(d *domain) (out roles) {
 }
 
 func (u *user) rolesOnSystem() (out roles) {
-	for _, g := range u.grants {
+	for _, g := range u.held() {
 		if g.System {
 			out |= implied(g.Role)
 		}
@@ -124,10 +124,17 @@ var identityRoutes = []route{
 	{method: "GET", pattern: "domains", do: (*state).listDomains},
 	{method: "GET", pattern: "domains/ID", do: (*state).showDomain},
 	{method: "GET", pattern: "groups", do: (*state).listGroups},
-	{method: "GET", pattern: "groups/ID/users", do: (*state).noGroup},
+	{method: "POST", pattern: "groups", do: (*state).makeGroup},
+	{method: "GET", pattern: "groups/ID", do: (*state).showGroup},
+	{method: "DELETE", pattern: "groups/ID", do: (*state).removeGroup},
+	{method: "GET", pattern: "groups/ID/users", do: (*state).groupUsers},
+	{method: "PUT", pattern: "groups/ID/users/ID", do: (*state).joinGroup},
+	{method: "DELETE", pattern: "groups/ID/users/ID", do: (*state).leaveGroup},
 	{method: "GET", pattern: "role_assignments", do: (*state).listAssignments},
 	{method: "PUT", pattern: "projects/ID/users/ID/roles/ID", do: (*state).grantRole},
 	{method: "DELETE", pattern: "projects/ID/users/ID/roles/ID", do: (*state).takeRole},
+	{method: "PUT", pattern: "projects/ID/groups/ID/roles/ID", do: (*state).grantGroupRole},
+	{method: "DELETE", pattern: "projects/ID/groups/ID/roles/ID", do: (*state).takeGroupRole},
 }
 
 // inDomain names a thing inside a domain.
@@ -511,9 +518,12 @@ func (s *state) deleteProject(p *project) {
 	for _, u := range s.userOrder {
 		u.grants = slices.DeleteFunc(u.grants, func(g Grant) bool { return g.Project == p.id })
 	}
+	for _, x := range s.groups {
+		x.grants = slices.DeleteFunc(x.grants, func(g Grant) bool { return g.Project == p.id })
+	}
 }
 
-func (s *state) userBody(u *user) any {
+func (s *state) userBody(u *user) map[string]any {
 	out := map[string]any{"id": u.id, "name": u.name, "domain_id": u.domain.id, "enabled": u.enabled,
 		"password_expires_at": nil, "options": map[string]any{},
 		"links": map[string]string{"self": s.o.Base + identityPath + "/users/" + u.id}}
@@ -599,7 +609,13 @@ func (s *state) updateUser(q *request, _ time.Time) answer {
 		return keystoneFail(400, "malformed body")
 	}
 	in.apply(u)
-	return ok(map[string]any{"user": s.userBody(u)})
+	// Only here Keystone tells what it knows nothing of apart, too.
+	body, extra := s.userBody(u), map[string]any{}
+	if u.email != "" {
+		extra["email"] = u.email
+	}
+	body["extra"] = extra
+	return ok(map[string]any{"user": body})
 }
 
 func (s *state) removeUser(q *request, _ time.Time) answer {
@@ -609,6 +625,9 @@ func (s *state) removeUser(q *request, _ time.Time) answer {
 	u := s.users[q.args[0]]
 	if u == nil {
 		return keystoneFail(404, "Could not find user: %s.", q.args[0])
+	}
+	for _, g := range slices.Clone(u.groups) {
+		s.leave(g, u)
 	}
 	delete(s.users, u.id)
 	s.userOrder = slices.DeleteFunc(s.userOrder, func(x *user) bool { return x == u })
@@ -661,96 +680,6 @@ func (s *state) showDomain(q *request, _ time.Time) answer {
 		return keystoneFail(404, "Could not find domain: %s.", q.args[0])
 	}
 	return ok(map[string]any{"domain": s.domainBody(d)})
-}
-
-// listGroups knows none: users have their roles themselves here.
-func (s *state) listGroups(q *request, _ time.Time) answer {
-	if !q.token.allowed(false) {
-		return forbiddenBy("list_groups")
-	}
-	return s.collection(q, "groups", []any{})
-}
-
-func (s *state) noGroup(q *request, _ time.Time) answer {
-	if !q.token.allowed(false) {
-		return forbiddenBy("list_users_in_group")
-	}
-	return keystoneFail(404, "Could not find group: %s.", q.args[0])
-}
-
-// listAssignments is GET /v3/role_assignments, with and without effective,
-// include_names, scope.project.id and user.id. Source:
-// keystone/api/role_assignments.py.
-func (s *state) listAssignments(q *request, _ time.Time) answer {
-	if !q.token.allowed(false) {
-		return forbiddenBy("list_role_assignments")
-	}
-	flag := func(name string) bool {
-		return q.query.Has(name) && q.query.Get(name) != "0" && q.query.Get(name) != "false"
-	}
-	effective, named := flag("effective"), flag("include_names")
-	want := q.query.Get("scope.project.id")
-	out := []any{}
-	ref := func(id, name string, d *domain) map[string]any {
-		r := map[string]any{"id": id}
-		if named {
-			r["name"] = name
-			if d != nil {
-				r["domain"] = domainRef(d)
-			}
-		}
-		return r
-	}
-	add := func(u *user, role string, scope map[string]any, path string) {
-		if r := q.query.Get("role.id"); r != "" && r != s.roles[role] {
-			return
-		}
-		out = append(out, map[string]any{"role": ref(s.roles[role], role, nil), "user": ref(u.id, u.name, u.domain),
-			"scope": scope, "links": map[string]string{"assignment": s.o.Base + identityPath + path}})
-	}
-	each := func(u *user, g Grant, scope map[string]any, path string) {
-		if !effective {
-			add(u, g.Role, scope, path)
-			return
-		}
-		for _, r := range roleNames {
-			if implied(g.Role)&r.bit != 0 {
-				add(u, r.name, scope, path)
-			}
-		}
-	}
-	for _, u := range s.userOrder {
-		if id := q.query.Get("user.id"); id != "" && id != u.id {
-			continue
-		}
-		for _, g := range u.grants {
-			tail := "/users/" + u.id + "/roles/" + s.roles[g.Role]
-			switch {
-			case g.System:
-				if want == "" {
-					each(u, g, map[string]any{"system": map[string]bool{"all": true}}, "/system"+tail)
-				}
-			case g.Project != "":
-				if p := s.projects[g.Project]; p != nil && (want == "" || want == p.id) {
-					each(u, g, map[string]any{"project": ref(p.id, p.name, p.domain)}, "/projects/"+p.id+tail)
-				}
-			case g.Inherited && effective:
-				for _, p := range s.projectOrder {
-					if p.domain.id == g.Domain && (want == "" || want == p.id) {
-						each(u, g, map[string]any{"project": ref(p.id, p.name, p.domain), "OS-INHERIT:inherited_to": "projects"},
-							"/OS-INHERIT/domains/"+g.Domain+tail+"/inherited_to_projects")
-					}
-				}
-			case want == "":
-				scope := map[string]any{"domain": ref(g.Domain, s.domains[g.Domain].name, nil)}
-				if g.Inherited {
-					scope["OS-INHERIT:inherited_to"] = "projects"
-				}
-				each(u, g, scope, "/domains/"+g.Domain+tail)
-			}
-		}
-	}
-	return s.collection(q, "role_assignments", out)
 }
 
 // assignment finds what PUT and DELETE /projects/P/users/U/roles/R are about.

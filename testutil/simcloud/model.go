@@ -32,6 +32,7 @@ type user struct {
 	enabled                   bool
 	defaultProject            string
 	grants                    []Grant
+	groups                    []*group
 }
 
 // A token is good for one user and one scope, until it expires.
@@ -170,6 +171,7 @@ func (s *state) init(o Options) {
 		roles: map[string]string{}, tokens: map[string]*token{},
 		servers: map[string]*server{}, volumes: map[string]*volume{}, backups: map[string]*backup{},
 		byVolume: map[string]*order[*backup]{}, transfers: map[string]*transfer{},
+		pools:    map[string]Pool{"backups": Usable, "archive": Usable},
 		failNext: map[string][]string{}, fullNext: map[string]int{}, calls: map[string]int{},
 	}
 }
@@ -251,9 +253,6 @@ func (s *state) addBackup(b *backup) {
 	}
 	of.add(b)
 	s.ever = append(s.ever, b)
-	if b.parent != nil {
-		b.parent.dependents++
-	}
 }
 
 func (s *state) dropBackup(b *backup, at time.Time) {
@@ -267,7 +266,9 @@ func (s *state) dropBackup(b *backup, at time.Time) {
 			delete(s.byVolume, b.volume)
 		}
 	}
-	if b.parent != nil {
+	// One that failed was never counted in, and is counted out all the same: what is
+	// told of the children drifts (cinder/backup/manager.py, delete_backup).
+	if b.parent != nil && b.parent.dependents > 0 {
 		b.parent.dependents--
 	}
 	b.status, b.deleted = "deleted", at

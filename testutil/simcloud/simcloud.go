@@ -8,7 +8,7 @@
 // in the ways the real ones fail.
 //
 // It holds no more of OpenStack than a backup service can notice: no images, no
-// networks, no snapshots, no groups.
+// networks, no snapshots.
 package simcloud
 
 import (
@@ -65,6 +65,9 @@ type Options struct {
 	PageLimit int
 	// TokenLife is how long a token is good for; 0 is 4 hours.
 	TokenLife time.Duration
+	// PolicyContentType is how Cinder's http: policy checks are sent
+	// (remote_content_type): "application/json", or, if empty, form-encoded.
+	PolicyContentType string
 	// Quota is what a project without a quota of its own has; nil is Cinder's own
 	// defaults: 10 volumes, 1000 GB, 10 backups, 1000 GB of backups.
 	Quota *Quota
@@ -275,6 +278,7 @@ type state struct {
 	projects     map[string]*project // those Keystone has
 	tenants      map[string]*project // those there ever were: Nova and Cinder forget none
 	users        map[string]*user
+	groups       groups
 	roles        map[string]string // name to id
 	tokens       map[string]*token
 	projectOrder []*project
@@ -290,8 +294,11 @@ type state struct {
 	byVolume    map[string]*order[*backup] // backups of a volume, of any project
 	ever        []*backup                  // in order of creation, the deleted ones too
 	transfers   map[string]*transfer
+	copied      map[string]bool  // backups whose image lies in the default pool as well
+	policy      map[string]check // rules of Cinder's policy file; nil is its defaults
 
 	services   []*service
+	pools      map[string]Pool // by container
 	failNext   map[string][]string
 	fullNext   map[string]int
 	failBackup func(volume string) string

@@ -1,0 +1,244 @@
+package report
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/bits"
+	"slices"
+	"strings"
+	"time"
+
+	"staffeln/functions/backup"
+)
+
+const (
+	// mostErrors is how many failures of a project are kept for the operators.
+	mostErrors = 20
+	// mostLines is how many lines each part of the operators' letter has.
+	mostLines = 100
+	// slack is how long after the patience of the projects' digests the operators are
+	// told at the latest: time for what passes by itself, such as greylisting.
+	slack = 15 * time.Minute
+)
+
+// The marks of the operators' digest: until when they were told, and when to try
+// again. Each operator has one more, under toldMark and the address.
+const (
+	operatorsMark = "operators"
+	againMark     = "operators-again"
+	toldMark      = "operators-told:"
+)
+
+// ours are the newest failures that their owner can do nothing about.
+func ours(d backup.Digest) (errs []backup.DigestRun) {
+	for _, r := range d.Runs {
+		if !r.OK && !r.Theirs {
+			errs = append(errs, r)
+		}
+	}
+	slices.SortStableFunc(errs, func(a, b backup.DigestRun) int { return b.Ended.Compare(a.Ended) })
+	return errs[:min(len(errs), mostErrors)]
+}
+
+// operators tells the operators of one period what is theirs to mend. Nothing is
+// frozen: a crash between the sending and the writing down repeats the letter with
+// the same key, and at worst with newer facts.
+func (f *Function) operators(ctx context.Context, now time.Time) error {
+	slot := f.Settings.Schedule.Slot(now)
+	last, known, err := f.Ledger.Marked(ctx, operatorsMark)
+	switch {
+	case err != nil:
+		return err
+	case !known, last.After(now):
+		// The first time, or after Redis was lost, or after a clock that was wrong.
+		return f.Ledger.Mark(ctx, operatorsMark, slot)
+	case !last.Before(slot):
+		return nil
+	}
+	again, known, err := f.Ledger.Marked(ctx, againMark)
+	if err != nil || known && now.Before(again) && !again.After(now.Add(mostWait)) {
+		return err
+	}
+	t, err := f.troubles(ctx, slot)
+	if err != nil {
+		return err
+	}
+	if t.open > 0 && now.Before(slot.Add(f.Settings.Patience+slack)) {
+		return nil // more may come, or less
+	}
+	if t.nothing() {
+		return f.Ledger.Mark(ctx, operatorsMark, slot)
+	}
+	// It belongs to whoever is about to send it.
+	if err := f.Ledger.Mark(ctx, againMark, now.Add(sending)); err != nil {
+		return err
+	}
+	return f.tellOperators(ctx, f.letter(ctx, t, slot), slot, now)
+}
+
+// tellOperators sends the letter to those who do not have it.
+func (f *Function) tellOperators(ctx context.Context, letter backup.Letter, slot, now time.Time) error {
+	late := now.Sub(slot)
+	letter.Tries = bits.Len64(uint64(max(late, 0) / time.Minute)) // by the growing intervals
+	id := "operators@" + slot.UTC().Format(backup.Stamp)
+	var missed []error
+	for _, address := range f.Settings.Operators {
+		mark := toldMark + strings.ToLower(address)
+		until, known, err := f.Ledger.Marked(ctx, mark)
+		if err != nil {
+			return err
+		}
+		if known && !until.Before(slot) && !until.After(now) {
+			continue
+		}
+		letter.To = []backup.Person{{Address: address}}
+		letter.Key = key(id, letter.To)
+		_, gone, err := f.tell(ctx, letter)
+		if err != nil {
+			f.Log.ErrorContext(ctx, "operator not told", "digest", id, "to", address, "for_good", gone > 0, "err", err)
+			if gone == 0 {
+				missed = append(missed, err)
+				continue
+			}
+		}
+		if err := f.Ledger.Mark(context.WithoutCancel(ctx), mark, slot); err != nil {
+			return err
+		}
+	}
+	if len(missed) > 0 {
+		wait := min(max(late, time.Minute), mostWait)
+		return f.Ledger.Mark(context.WithoutCancel(ctx), againMark, now.Add(wait))
+	}
+	f.Log.InfoContext(ctx, "operators told", "digest", id, "subject", letter.Subject)
+	return f.Ledger.Mark(context.WithoutCancel(ctx), operatorsMark, slot)
+}
+
+// troubles are what operators have to know of a period.
+type troubles struct {
+	// open counts the projects whose digest of the period has not been told.
+	open int
+	// untold are the digests that were tried in vain, failed those with failures.
+	untold, failed []backup.Reporting
+	held           []backup.Retention
+	overdue        int
+}
+
+func (t troubles) nothing() bool {
+	return len(t.untold) == 0 && len(t.failed) == 0 && len(t.held) == 0 && t.overdue == 0
+}
+
+// troubles gathers them from all shards.
+func (f *Function) troubles(ctx context.Context, slot time.Time) (t troubles, err error) {
+	for number := range f.Ledger.Shards() {
+		projects, err := f.Ledger.Projects(ctx, number)
+		if err != nil {
+			return t, err
+		}
+		reports, err := f.Ledger.Reports(ctx, number)
+		if err != nil {
+			return t, err
+		}
+		for _, id := range projects {
+			r := reports[id]
+			r.Project = id
+			if r.Last.Before(slot) {
+				t.open++
+			}
+			if r.Pending != nil {
+				r.Errors = ours(r.Pending.Digest)
+				if r.Pending.Tries > 0 {
+					t.untold = append(t.untold, r)
+				}
+			} else if r.Last.Before(slot) {
+				continue // its failures are those of an earlier period
+			}
+			if len(r.Errors) > 0 {
+				t.failed = append(t.failed, r)
+			}
+		}
+	}
+	if t.held, err = f.Ledger.Held(ctx); err != nil {
+		return t, err
+	}
+	totals, err := f.Ledger.Totals(ctx)
+	t.overdue = totals["overdue"]
+	return t, err
+}
+
+// letter puts the troubles into words.
+func (f *Function) letter(ctx context.Context, t troubles, slot time.Time) backup.Letter {
+	names := map[string]string{}
+	name := func(id string) string {
+		if _, asked := names[id]; !asked && len(names) < mostLines {
+			p, _, err := f.Cloud.Project(ctx, id)
+			names[id] = id
+			if err == nil && p.Name != "" {
+				names[id] = fmt.Sprintf("%s (%s)", oneLine(p.Name), id)
+			}
+		}
+		return cmp.Or(names[id], id)
+	}
+	in := f.Settings.Schedule.Zone()
+	at := func(t time.Time) string { return t.In(in).Format("2 Jan 2006 15:04 MST") }
+	var b strings.Builder
+	var about []string
+	part := func(title, short string, lines []string) {
+		if len(lines) == 0 {
+			return
+		}
+		about = append(about, short)
+		fmt.Fprintf(&b, "\n%s\n\n", title)
+		for _, l := range lines[:min(len(lines), mostLines)] {
+			fmt.Fprintf(&b, "  %s\n", oneLine(l))
+		}
+		if more := len(lines) - mostLines; more > 0 {
+			fmt.Fprintf(&b, "  and %d more\n", more)
+		}
+	}
+	fmt.Fprintf(&b, "What there is to mend, as of the period that ended %s.\n", at(slot))
+	var lines []string
+	for _, r := range t.untold {
+		p := r.Pending
+		lines = append(lines, fmt.Sprintf("%s: %s; tried %s, again %s", name(r.Project), p.Why, times(p.Tries), at(p.Again)))
+	}
+	part("Digests that their owners did not get:", count(len(lines), "digest")+" untold", lines)
+	lines = nil
+	for _, r := range t.held {
+		lines = append(lines, fmt.Sprintf("%s: %s", name(r.Project), r.Held))
+	}
+	part("Removals that are held back (staffeln brake):", count(len(lines), "project")+" held back", lines)
+	lines = nil
+	for _, r := range t.failed {
+		for _, e := range r.Errors {
+			lines = append(lines, fmt.Sprintf("%s: %s, volume %s (%s), slot %s: %s", name(r.Project), cmp.Or(e.Server, "no server"), e.Volume, e.VolumeID, at(e.Slot), e.Why))
+		}
+	}
+	part("Backups that failed, and that their owners can do nothing about:", count(len(lines), "failure"), lines)
+	if t.overdue > 0 {
+		about = append(about, count(t.overdue, "volume")+" overdue")
+		fmt.Fprintf(&b, "\n%s without a restore point as young as their schedule promises: the log names them.\n", count(t.overdue, "volume"))
+	}
+	return backup.Letter{At: slot, Subject: "Backups: " + strings.Join(about, ", "), Text: b.String(), List: "operators"}
+}
+
+func count(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
+// oneLine keeps what tenants have named on the line it stands on.
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool {
+		return r < ' ' || r == 0x7f || r == ' ' || r >= 0x80 && r < 0xa0 || r == '\u2028' || r == '\u2029'
+	}), " ")
+}

@@ -1,0 +1,71 @@
+package report
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"staffeln/functions/backup"
+	"staffeln/functions/report/words"
+)
+
+// Untold is what a preview needs of the ledger beside [Ledger]: what no digest has
+// told of, to be looked at without being taken.
+type Untold interface {
+	Shard(project string) int
+	Finished(ctx context.Context, project string, max int) ([]backup.Run, error)
+	Removals(ctx context.Context, project string, max int) ([]backup.Removal, error)
+}
+
+// mostUntold is how many runs and removals a preview looks at.
+const mostUntold = 10_000
+
+// Preview is what a project's digest would be if its period ended now. It changes
+// nothing. The error may be of the theme alone, as with [words.Theme.Write]: then
+// there are words all the same.
+func (f *Function) Preview(ctx context.Context, untold Untold, project string, now time.Time) (backup.Digest, words.Written, error) {
+	number := untold.Shard(project)
+	s := &shard{}
+	if err := f.fill(ctx, s, number); err != nil {
+		return backup.Digest{}, words.Written{}, err
+	}
+	reports, err := f.Ledger.Reports(ctx, number)
+	if err != nil {
+		return backup.Digest{}, words.Written{}, err
+	}
+	r := reports[project]
+	r.Project = project
+	switch {
+	case r.Pending != nil:
+		// What it tells of is told, as far as this one is concerned.
+		r.Last, r.Guessed, r.Failing = r.Pending.Digest.To, false, r.Pending.Failing
+	case r.Last.IsZero() || r.Last.After(now):
+		r.Last, r.Guessed = f.Settings.Schedule.Slot(now), true
+	}
+	removals, err := f.Ledger.Retention(ctx, project)
+	if err != nil {
+		return backup.Digest{}, words.Written{}, err
+	}
+	runs, err := untold.Finished(ctx, project, mostUntold)
+	if err != nil {
+		return backup.Digest{}, words.Written{}, err
+	}
+	removed, err := untold.Removals(ctx, project, mostUntold)
+	if err != nil {
+		return backup.Digest{}, words.Written{}, err
+	}
+	digest, _, err := f.summarise(ctx, r, s, removals, now, runs, removed)
+	if err != nil {
+		return backup.Digest{}, words.Written{}, err
+	}
+	written, err := f.Theme.Write(digest)
+	return digest, written, err
+}
+
+// PreviewLetter is a preview to be sent to one address. Each is a letter of its own.
+func PreviewLetter(d backup.Digest, w words.Written, to string, now time.Time) backup.Letter {
+	return backup.Letter{
+		Key: fmt.Sprintf("preview/%s/%d/%s", d.ID, now.UnixNano(), to), At: now, To: []backup.Person{{Address: to}},
+		Subject: "[preview] " + w.Subject, HTML: w.HTML, Text: w.Text, List: d.Project,
+	}
+}

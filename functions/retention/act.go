@@ -1,0 +1,281 @@
+package retention
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"staffeln/functions/backup"
+)
+
+const (
+	// mostDeleted bounds what one look asks Cinder to remove in a project; the next
+	// tick goes on.
+	mostDeleted = 100
+	// slow is how long Cinder may take before that is told.
+	slow = time.Hour
+	// fewLooks is how many backups are looked at one by one rather than by a list.
+	fewLooks = 3
+)
+
+// act removes what may go, children first: everything that nothing builds on is
+// asked for, then looked at, and where Cinder was quick its parent follows at once.
+func (l *look) act(ctx context.Context) error {
+	l.obstacles(ctx)
+	l.asked = map[string]bool{}
+	l.r.Held = ""
+	ids := l.ids
+	var errs []error
+	if included, err := l.included(ctx); err != nil || !included {
+		return err
+	}
+	before := l.outlook()
+	for len(ids) > 0 && ctx.Err() == nil {
+		asked, err := l.ask(ctx, ids)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if h := new(hold); errors.As(err, &h) {
+			return err
+		}
+		done, lerr := l.see(ctx, asked)
+		errs = append(errs, lerr)
+		ids = done
+		if err != nil || lerr != nil {
+			break
+		}
+	}
+	if l.only == "" {
+		l.r.Outlook = l.outlook()
+	} else {
+		after := l.outlook()
+		l.r.Outlook = l.r.Outlook.Add(backup.Outlook{Backups: after.Backups - before.Backups, Removals: after.Removals - before.Removals,
+			Chains: after.Chains - before.Chains, Losses: after.Losses - before.Losses})
+	}
+	return errors.Join(errs...)
+}
+
+// included asks whether the operator has left the project out meanwhile. Only a
+// look that may remove something has to know.
+func (l *look) included(ctx context.Context) (bool, error) {
+	if len(l.r.Removals) == 0 {
+		return true, nil
+	}
+	_, included, err := l.f.Cloud.Project(ctx, l.r.Project)
+	if err != nil {
+		return false, unlisted(err)
+	}
+	return included, nil
+}
+
+// obstacles tells of what stands in the way of removals and will not pass by
+// itself: once, when it comes up.
+func (l *look) obstacles(ctx context.Context) {
+	for _, id := range l.ids {
+		v := l.volumes[id]
+		told := map[string]bool{} // one reason can be in the way of a whole chain
+		for _, fate := range v.fates {
+			b := fate.Backup
+			r, planned := l.r.Removals[b.ID]
+			why := v.step.Stuck[b.ID]
+			switch {
+			case !planned:
+				continue
+			case b.Status == "deleting":
+				if !r.Asked.IsZero() && l.now.Sub(r.Asked) >= slow {
+					l.trouble(ctx, &r, "stuck", "Cinder has been deleting it for more than "+slow.String(), true)
+				}
+			case why == "" || l.now.Before(r.Again):
+				continue
+			case drifted(fate) && r.Tries == 0:
+				// Cinder counts them down a moment after a child is gone.
+				r.Tries, r.Again = 1, l.now.Add(30*time.Second)
+			default:
+				// What is stuck since something else is goes without saying.
+				r.Tries++
+				if told[why] || !fate.Keep && !drifted(fate) && b.Status != "error_deleting" {
+					r.Trouble = why
+				}
+				told[why] = true
+				l.trouble(ctx, &r, "stuck", why, b.Status == "error_deleting")
+				if drifted(fate) {
+					r.Again = l.now // it may have become free: Cinder is asked
+				}
+			}
+			l.r.Removals[b.ID] = r
+		}
+	}
+}
+
+// drifted says that something is to build on a backup that is not to be seen.
+func drifted(fate backup.Fate) bool {
+	return !fate.Keep && fate.Backup.Dependents && len(fate.Children) == 0 && fate.Backup.Status != "error_deleting"
+}
+
+// trouble notes what stands in the way of a removal, and tells it if it is new.
+func (l *look) trouble(ctx context.Context, r *backup.Removal, what, why string, ours bool) {
+	r.Again = l.now.Add(growing(r.Tries))
+	if r.Trouble == why {
+		return
+	}
+	r.Trouble = why
+	l.f.Count("removals_total", 1, what)
+	tell := l.f.Log.WarnContext
+	if ours {
+		tell = l.f.Log.ErrorContext
+	}
+	tell(ctx, "backup cannot be removed now", "project", r.Project, "volume", r.Volume, "backup", r.Backup, "why", why)
+}
+
+// growing is how long until a removal is tried again: 1 minute to 6 hours.
+func growing(tries int) time.Duration {
+	return min(time.Minute<<min(max(tries-1, 0), 20), 6*time.Hour)
+}
+
+// ask asks Cinder to delete all that may go now of these volumes. An error ends
+// the look: what it stands for would only come again.
+func (l *look) ask(ctx context.Context, volumes []string) (asked []backup.Fate, err error) {
+	for _, id := range volumes {
+		v := l.volumes[id]
+		leaves := v.step.Delete
+		for _, fate := range v.fates {
+			if v.step.Stuck[fate.Backup.ID] != "" && drifted(fate) {
+				leaves = append(slices.Clip(leaves), fate)
+			}
+		}
+		for _, fate := range leaves {
+			if !l.may(v, fate) {
+				continue
+			}
+			if len(l.asked) >= mostDeleted {
+				l.more = true
+				return asked, nil
+			}
+			if ctx.Err() != nil {
+				l.more = true
+				return asked, ctx.Err()
+			}
+			l.asked[fate.Backup.ID] = true
+			err := l.delete(ctx, fate)
+			asked = append(asked, fate)
+			if err != nil {
+				return asked, err
+			}
+		}
+	}
+	return asked, nil
+}
+
+// may says whether a backup may be asked for: announced by an earlier look, its
+// time come, and without any child that is still there.
+func (l *look) may(v *volume, fate backup.Fate) bool {
+	b := fate.Backup
+	_, announced := l.before.Removals[b.ID]
+	r, planned := l.r.Removals[b.ID]
+	if !announced || !planned || fate.Keep || l.asked[b.ID] || l.now.Before(r.Again) {
+		return false
+	}
+	// Of those made in the same second the rules know the order.
+	return !slices.ContainsFunc(v.fates, func(c backup.Fate) bool {
+		return c.Backup.Created.After(b.Created) && slices.Contains(fate.Children, c.Backup.ID)
+	})
+}
+
+// delete asks Cinder for the removal of one backup.
+func (l *look) delete(ctx context.Context, fate backup.Fate) error {
+	b, f := fate.Backup, l.f
+	r := l.r.Removals[b.ID]
+	again := !r.Asked.IsZero()
+	defer func() { l.r.Removals[b.ID] = r }()
+	err := f.Cloud.DeleteBackup(ctx, r.Project, b.ID)
+	switch fault := backup.FaultOf(err); {
+	case err == nil:
+		if again {
+			// Cinder had taken it before, and did not do it.
+			r.Tries++
+		}
+		r.Asked, r.Again = l.now, l.now.Add(max(30*time.Second, growing(r.Tries)/2))
+		f.Log.InfoContext(ctx, "backup to be removed", "project", r.Project, "volume", r.Volume, "backup", r.Backup, "why", r.Why)
+		f.Count("removals_total", 1, "asked")
+		if l.now.Before(l.r.Released) && !again {
+			l.r.Most = max(l.r.Most-1, 0)
+		}
+		return nil
+	case fault == backup.Gone:
+		return nil // seen by the look that follows
+	case fault == backup.NoService:
+		return &hold{what: "service", why: backup.Said(err), wait: unserved, err: errNoService}
+	case fault == backup.Busy:
+		// It has come to another status since the list.
+		r.Again = l.now.Add(growing(1))
+		return nil
+	case fault == backup.Dependents, fault == backup.Owner, fault == backup.NeedsFull:
+		r.Tries++
+		l.trouble(ctx, &r, "refused", "Cinder refuses: "+backup.Said(err), false)
+		return nil
+	case fault == backup.Operator:
+		r.Tries++
+		l.trouble(ctx, &r, "refused", "Cinder refuses: "+backup.Said(err), true)
+		l.more = true
+		return fmt.Errorf("backup %s: %w", b.ID, err)
+	default: // Retry, Doubt
+		r.Tries++
+		f.Count("removals_total", 1, "refused")
+		r.Again = l.now.Add(max(growing(r.Tries), after(err)))
+		if fault == backup.Doubt {
+			r.Asked = l.now // it may have been heard
+		}
+		return fmt.Errorf("backup %s: %w", b.ID, err)
+	}
+}
+
+func after(err error) time.Duration {
+	if e, ok := errors.AsType[*backup.CloudError](err); ok {
+		return min(e.After, time.Hour)
+	}
+	return 0
+}
+
+// see looks at what was asked for, and returns the volumes that something is gone
+// of: their next step follows.
+func (l *look) see(ctx context.Context, asked []backup.Fate) (volumes []string, err error) {
+	if len(asked) == 0 {
+		return nil, nil
+	}
+	ctx = context.WithoutCancel(ctx) // what has begun is written down whole
+	var list []backup.CinderBackup
+	if len(asked) > fewLooks {
+		if list, err = l.f.Cloud.BackupsOf(ctx, l.r.Project, l.only, time.Time{}); err != nil {
+			return nil, err
+		}
+	}
+	changed := map[string]bool{}
+	var errs []error
+	for _, fate := range asked {
+		id, v := fate.Backup.ID, l.volumes[fate.Backup.Volume]
+		i := slices.IndexFunc(v.fates, func(f backup.Fate) bool { return f.Backup.ID == id })
+		changed[v.Volume] = true
+		if n := slices.IndexFunc(list, func(b backup.CinderBackup) bool { return b.ID == id }); n >= 0 {
+			v.fates[i].Backup = list[n]
+			continue
+		}
+		switch b, err := l.f.Cloud.Backup(ctx, l.r.Project, id); {
+		case err == nil:
+			v.fates[i].Backup = b
+		case backup.FaultOf(err) == backup.Gone:
+			l.ended(ctx, l.r.Removals[id])
+			v.fates = slices.Delete(v.fates, i, i+1)
+			volumes = append(volumes, v.Volume)
+		default:
+			errs = append(errs, err)
+		}
+	}
+	// What was decided stays so while it is carried out: see [backup.Retain].
+	for id := range changed {
+		l.volumes[id].step = backup.NextStep(l.volumes[id].fates)
+	}
+	slices.Sort(volumes)
+	return slices.Compact(volumes), errors.Join(errs...)
+}

@@ -1,0 +1,121 @@
+package home
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func aHome(t *testing.T, environ ...string) *Home {
+	t.Helper()
+	s, err := Read(append(environ, credentials...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return New(s, slog.New(slog.DiscardHandler))
+}
+
+func get(h http.Handler, method, path string) (int, string) {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+	body, _ := io.ReadAll(w.Result().Body)
+	return w.Code, strings.TrimSpace(string(body))
+}
+
+func TestReadiness(t *testing.T) {
+	well := func(context.Context) error { return nil }
+	ill := func(context.Context) error { return errors.New("marked-secret") }
+	hangs := func(context.Context) error { select {} }
+	for _, tc := range []struct {
+		name   string
+		begin  func(*Front)
+		status int
+		want   string
+	}{
+		{"not connected yet", func(*Front) {}, 503, `{"process":"starting"}`},
+		{"nothing is needed", func(f *Front) { f.Begin() }, 200, `{}`},
+		{"all well", func(f *Front) { f.Begin(Check{"redis", true, well}) }, 200, `{"redis":"ok"}`},
+		{"something needed is down", func(f *Front) { f.Begin(Check{"redis", true, ill}) }, 503, `{"redis":"down"}`},
+		{"something that helps is down", func(f *Front) { f.Begin(Check{"redis", true, well}, Check{"amqp", false, ill}) }, 200, `{"amqp":"down","redis":"ok"}`},
+		{"something that helps hangs", func(f *Front) { f.Begin(Check{"redis", false, hangs}) }, 200, `{"redis":"down"}`},
+		{"draining", func(f *Front) { f.Begin(Check{"redis", true, well}); f.Leave(t.Context(), 0) }, 503, `{"process":"draining","redis":"ok"}`},
+		{"draining before it began", func(f *Front) { f.Leave(t.Context(), 1<<62) }, 503, `{"process":"draining"}`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := aHome(t).Front
+			tc.begin(f)
+			for _, path := range []string{"/readyz", "/_/ready"} {
+				if status, body := get(f, "GET", path); status != tc.status || body != tc.want {
+					t.Errorf("%s: %d %s, want %d %s", path, status, body, tc.status, tc.want)
+				}
+			}
+			if status, body := get(f, "GET", "/healthz"); status != 200 || body != "ok" {
+				t.Errorf("health: %d %s", status, body)
+			}
+		})
+	}
+}
+
+// oslo.policy follows redirects, and reads nothing but the body: there are none, and
+// nothing but the check answers with True.
+func TestTheFrontTakesPathsAsTheyAre(t *testing.T) {
+	f := aHome(t).Front
+	for _, tc := range []struct {
+		method, path string
+		status       int
+	}{
+		{"POST", "/v1/backup", 401},
+		{"POST", "//v1/backup", 404},
+		{"POST", "/v1/backup/", 404},
+		{"GET", "/v1/backup", 405},
+		{"GET", "//healthz", 404},
+		{"GET", "/healthz/", 404},
+		{"GET", "/./readyz", 404},
+		{"POST", "/healthz", 404},
+		{"GET", "/metrics", 404},
+		{"GET", "/", 404},
+	} {
+		if status, body := get(f, tc.method, tc.path); status != tc.status || strings.Contains(body, "True") {
+			t.Errorf("%s %s: %d %s, want %d", tc.method, tc.path, status, body, tc.status)
+		}
+	}
+}
+
+// Without the operator's token, the "why" is a path like any other that is none.
+func TestWhyDoesNotExistWithoutTheToken(t *testing.T) {
+	const path = "/v1/backup/8bd2b617-daa5-4aa3-b199-e5d6bad361fb/why"
+	answers := func(h *Home, path, authorization string) string {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", path, nil)
+		if authorization != "" {
+			r.Header.Set("Authorization", authorization)
+		}
+		h.Front.ServeHTTP(w, r)
+		var all strings.Builder
+		_ = w.Result().Write(&all)
+		return all.String()
+	}
+	with, without := aHome(t, "STAFFELN_OPERATOR_TOKEN=0123456789abcdef"), aHome(t)
+	unknown := answers(without, "/nothing", "")
+	for name, got := range map[string]string{
+		"no token is set":                     answers(without, path, ""),
+		"no token is set, an empty one shown": answers(without, path, "Bearer "),
+		"none shown":                          answers(with, path, ""),
+		"an empty one shown":                  answers(with, path, "Bearer "),
+		"the wrong one":                       answers(with, path, "Bearer 0123456789abcdeF"),
+		"a part of it":                        answers(with, path, "Bearer 0123456789abcde"),
+		"as a password":                       answers(with, path, "Basic 0123456789abcdef"),
+	} {
+		if got != unknown {
+			t.Errorf("%s:\n%s\nwant\n%s", name, got, unknown)
+		}
+	}
+	if got := answers(with, path, "Bearer 0123456789abcdef"); !strings.Contains(got, "503") {
+		t.Errorf("the right one, with nobody to ask:\n%s", got)
+	}
+}
