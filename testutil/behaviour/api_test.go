@@ -19,6 +19,7 @@ type session struct {
 
 	mu      sync.Mutex
 	token   string
+	id      string            // of the user
 	catalog map[string]string // by service type
 }
 
@@ -86,6 +87,12 @@ func (s *session) endpoint(service string) (token, base string, err error) {
 	return s.token, s.catalog[service], nil
 }
 
+// userID logs in and says who that is.
+func (s *session) userID() (string, error) {
+	_, _, err := s.endpoint("identity")
+	return s.id, err
+}
+
 func (s *session) login() error {
 	domain := object{"id": "default"}
 	in := object{"auth": object{
@@ -95,6 +102,7 @@ func (s *session) login() error {
 	}}
 	var out struct {
 		Token struct {
+			User    struct{ ID string }
 			Catalog []struct {
 				Type      string
 				Endpoints []struct{ Interface, URL string }
@@ -105,7 +113,7 @@ func (s *session) login() error {
 	if err != nil {
 		return fmt.Errorf("log in as %s: %w", s.user, err)
 	}
-	s.token, s.catalog = header.Get("X-Subject-Token"), map[string]string{}
+	s.token, s.id, s.catalog = header.Get("X-Subject-Token"), out.Token.User.ID, map[string]string{}
 	for _, service := range out.Token.Catalog {
 		for _, e := range service.Endpoints {
 			if e.Interface == "public" {

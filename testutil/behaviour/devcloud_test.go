@@ -3,6 +3,7 @@
 package behaviour
 
 import (
+	"bufio"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -58,13 +60,24 @@ func devcloud(t *testing.T) *cloud {
 		auth:   cmp.Or(os.Getenv("STAFFELN_DEVCLOUD"), "http://127.0.0.1:5000/v3"),
 		broker: devcloudBroker,
 		poll:   500 * time.Millisecond, patience: 20 * time.Second, slot: time.Minute, period: 90 * time.Second,
-		shared: true,
-		write:  writeImage, sum: sumImage,
+		beat: 15 * time.Second, life: 2 * time.Minute, archive: "archive", shared: true,
+		// Cinder's Ceph driver looks for it in the pool of all others, whatever its container
+		// (cinder/backup/drivers/ceph.py, _get_restore_point).
+		fetch: func(t *testing.T, volume, backup string) func() {
+			name := "/volume-" + volume + ".backup." + backup
+			rbd(t, "deep", "cp", "--no-progress", "archive"+name, "backups"+name)
+			return func() {
+				rbd(t, "snap", "purge", "--no-progress", "backups"+name)
+				rbd(t, "rm", "--no-progress", "backups"+name)
+			}
+		},
+		write: writeImage, sum: sumImage,
 		// Cinder cannot snapshot what is not there. It tells nobody but whoever reads the
 		// backup's fail_reason.
 		spoil:    func(t *testing.T, volume string) { rbd(t, "rename", image(volume), "volumes/gone-"+volume) },
 		mend:     func(t *testing.T, volume string) { rbd(t, "rename", "volumes/gone-"+volume, image(volume)) },
 		reason:   "RBD image not found",
+		policy:   cinderPolicy,
 		bindings: func(t *testing.T) string { return rabbitmqctl(t, "list_bindings", "source_name", "destination_name") },
 		restartBroker: func(t *testing.T, without func()) {
 			script(t, "down", "rabbitmq")
@@ -93,6 +106,39 @@ func devcloud(t *testing.T) *cloud {
 		c.origins = append(c.origins, u.Scheme+"://"+u.Host)
 	}
 	return c
+}
+
+// cinderPolicy is put in place by a script that holds out until its standard input
+// ends, as it does however this process ends.
+func cinderPolicy(t *testing.T, file string) func() {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	if err := os.WriteFile(path, []byte(file), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(filepath.Join("..", "devcloud", "policy"), path)
+	hold, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	restore := sync.OnceFunc(func() {
+		hold.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("testutil/devcloud/policy: %v", err)
+		}
+	})
+	t.Cleanup(restore)
+	if said, err := bufio.NewReader(out).ReadString('\n'); err != nil || said != "in place\n" {
+		t.Fatalf("testutil/devcloud/policy said %q: %v", said, err)
+	}
+	return restore
 }
 
 func script(t *testing.T, name string, args ...string) {

@@ -25,24 +25,33 @@ import (
 	"staffeln/runtime/ledger"
 )
 
-// program builds the program once for all scenarios and returns its path.
-var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "staffeln-behaviour-")
+// program and container build the programs, once for all scenarios, and return
+// their paths: the one with all functions, and the one that serves a single one.
+var (
+	program   = sync.OnceValues(func() (string, error) { return build("staffeln", "staffeln/local") })
+	container = sync.OnceValues(func() (string, error) { return build("function", "staffeln/runtime/cmd/function") })
+	folder    = sync.OnceValues(func() (dir string, err error) {
+		builtIn, err = os.MkdirTemp("", "staffeln-behaviour-")
+		return builtIn, err
+	})
+)
+
+func build(name, pkg string) (string, error) {
+	dir, err := folder()
 	if err != nil {
 		return "", err
 	}
-	builtIn = dir
-	path := filepath.Join(dir, "staffeln")
+	path := filepath.Join(dir, name)
 	args := []string{"build", "-o", path}
 	if underRace {
 		args = append(args, "-race")
 	}
-	build := exec.Command("go", append(args, "staffeln/local")...)
+	build := exec.Command("go", append(args, pkg)...)
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build staffeln/local: %w\n%s", err, out)
+		return "", fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
 	}
 	return path, nil
-})
+}
 
 var builtIn string
 
@@ -101,17 +110,18 @@ func (s *scene) settings(with map[string]string) map[string]string {
 	env := map[string]string{
 		"OS_AUTH_URL": s.front.auth, "OS_USER_DOMAIN_NAME": "Default", "OS_PASSWORD": password, "OS_REGION_NAME": "RegionOne",
 		// One slot: the next one is most of a day away.
-		"STAFFELN_BACKUP_PERIOD":     "daily@" + time.Now().UTC().Add(-2*time.Hour).Format("15:04"),
-		"STAFFELN_SPREAD_WINDOW":     "0s",
-		"STAFFELN_RECONCILE_PERIOD":  "20s",
-		"STAFFELN_BACKUPS_PERIOD":    "1m",
-		"STAFFELN_DISPATCH_INTERVAL": "1s",
-		"STAFFELN_TRACK_INTERVAL":    "1s",
-		"STAFFELN_API_TIMEOUT":       s.cloud.patience.String(),
-		"STAFFELN_METRICS_LISTEN":    "off",
-		"STAFFELN_LOG_LEVEL":         "debug",
-		"STAFFELN_AMQP_URLS":         s.cloud.broker,
-		"STAFFELN_AMQP_QUEUE":        s.id,
+		"STAFFELN_BACKUP_PERIOD":      "daily@" + time.Now().UTC().Add(-2*time.Hour).Format("15:04"),
+		"STAFFELN_SPREAD_WINDOW":      "0s",
+		"STAFFELN_RECONCILE_PERIOD":   "20s",
+		"STAFFELN_BACKUPS_PERIOD":     "1m",
+		"STAFFELN_DISPATCH_INTERVAL":  "1s",
+		"STAFFELN_TRACK_INTERVAL":     "1s",
+		"STAFFELN_RETENTION_INTERVAL": "1s",
+		"STAFFELN_API_TIMEOUT":        s.cloud.patience.String(),
+		"STAFFELN_METRICS_LISTEN":     "off",
+		"STAFFELN_LOG_LEVEL":          "debug",
+		"STAFFELN_AMQP_URLS":          s.cloud.broker,
+		"STAFFELN_AMQP_QUEUE":         s.id,
 	}
 	maps.Copy(env, s.rights.env)
 	maps.Copy(env, with)
@@ -179,6 +189,11 @@ func (s *scene) prepare(env map[string]string, args ...string) *process {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	return s.prepareAt(path, env, args...)
+}
+
+func (s *scene) prepareAt(path string, env map[string]string, args ...string) *process {
+	s.t.Helper()
 	p := &process{t: s.t, args: append([]string{path}, args...), env: maps.Clone(env), log: &logFile{}}
 	if p.env["STAFFELN_LISTEN"] == "" {
 		p.env["STAFFELN_LISTEN"] = freeAddress(s.t)
@@ -287,7 +302,7 @@ func (p *process) wait(limit time.Duration) error {
 // inspect looks at what the process wrote: nothing that must not be there, and
 // all of it where the test has failed.
 func (p *process) inspect() {
-	for _, bad := range []string{"panic:", "DATA RACE", "gAAAA", "X-Auth-Token", "openstack:" + password} {
+	for _, bad := range []string{"panic:", "DATA RACE", "gAAAA", "X-Auth-Token", "openstack:" + password, operatorToken} {
 		if lines := p.log.lines(bad); len(lines) > 0 {
 			p.t.Errorf("the program wrote %q", lines[0])
 		}

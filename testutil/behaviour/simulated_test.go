@@ -88,12 +88,22 @@ func simulated(t *testing.T) *cloud {
 		auth: sim.AuthURL(), origins: []string{auth.Scheme + "://" + auth.Host}, broker: gate.url,
 		flavor: "1", image: "00000000-0000-0000-0000-000000000001",
 		poll: 100 * time.Millisecond, patience: 5 * time.Second, slot: 20 * time.Second, period: 40 * time.Second,
+		beat: 6 * time.Second, life: 40 * time.Second, archive: "archive",
+		fetch: func(_ *testing.T, _, backup string) func() { return sim.CopyBackup(backup) },
 		write: func(_ *testing.T, volume, seed string) { sim.Write(volume, sim.Content(volume)+seed) },
 		sum: func(_ *testing.T, volume string) string {
 			sum := sha256.Sum256([]byte(sim.Content(volume)))
 			return hex.EncodeToString(sum[:])
 		},
 		spoil: spoil(true), mend: spoil(false), reason: reason,
+		policy: func(t *testing.T, file string) func() {
+			if err := sim.SetPolicy(file); err != nil {
+				t.Fatal(err)
+			}
+			restore := func() { _ = sim.SetPolicy("") }
+			t.Cleanup(restore)
+			return restore
+		},
 		bindings: func(t *testing.T) string {
 			return broker.Ctl(t, "list_bindings", "--vhost", vhost[strings.LastIndex(vhost, "/")+1:], "source_name", "destination_name")
 		},

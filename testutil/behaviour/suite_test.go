@@ -23,6 +23,13 @@ type cloud struct {
 	// slot is a short backup period; period one that is long enough for a failed first
 	// attempt and a second one.
 	slot, period time.Duration
+	// beat is a backup period as short as there can be a backup in each, life a
+	// retention time that some of them fit in.
+	beat, life time.Duration
+	// archive is a second backup container. fetch does what there is to be done, outside
+	// the API, before one in there can be restored, until it is undone.
+	archive string
+	fetch   func(t *testing.T, volume, backup string) (undo func())
 	// shared: there is more on it than this scenario's.
 	shared bool
 
@@ -33,6 +40,9 @@ type cloud struct {
 	// reason is part of what Cinder then says.
 	spoil, mend func(t *testing.T, volume string)
 	reason      string
+	// policy puts a file in place as Cinder's policy, until restore is called or the
+	// test is over.
+	policy func(t *testing.T, file string) (restore func())
 	// bindings are those in the broker, a line "EXCHANGE QUEUE" each.
 	bindings func(t *testing.T) string
 	// restartBroker stops the broker, does what is to be done without it, and starts
@@ -64,6 +74,9 @@ type scene struct {
 	front    *front
 	redis    *services.RedisProcess
 	projects int
+	// quiet: nothing else runs on the machine meanwhile, so that it can be told
+	// whether a promise of seconds is kept.
+	quiet bool
 }
 
 // ledger is the setting for a Redis of the scene's own, started when first asked
@@ -98,12 +111,12 @@ func run(t *testing.T, r rights, atOnce int, open func(t *testing.T) *cloud) {
 			rest = append(rest, sc)
 		}
 	}
-	one := func(sc scenario) {
+	one := func(sc scenario, quiet bool) {
 		t.Run(sc.name, func(t *testing.T) {
 			b := make([]byte, 3)
 			_, _ = rand.Read(b)
 			c := open(t)
-			s := &scene{t: t, cloud: c, rights: r, id: "behaviour-" + hex.EncodeToString(b),
+			s := &scene{t: t, cloud: c, rights: r, quiet: quiet, id: "behaviour-" + hex.EncodeToString(b),
 				admin: &session{auth: c.auth, user: "admin", password: password, project: "admin"}}
 			s.front = s.openFront()
 			start := time.Now()
@@ -112,7 +125,7 @@ func run(t *testing.T, r rights, atOnce int, open func(t *testing.T) *cloud) {
 		})
 	}
 	for _, sc := range first {
-		one(sc)
+		one(sc, true)
 	}
 	if atOnce == 0 {
 		atOnce = len(rest)
@@ -123,7 +136,7 @@ func run(t *testing.T, r rights, atOnce int, open func(t *testing.T) *cloud) {
 		all.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			one(sc)
+			one(sc, false)
 		})
 	}
 	all.Wait()

@@ -33,6 +33,7 @@ type backupRow struct {
 	Incremental      bool              `json:"is_incremental"`
 	Dependents       bool              `json:"has_dependent_backups"`
 	FailReason       string            `json:"fail_reason"`
+	Container        string            `json:"container"`
 	CreatedAt        string            `json:"created_at"`
 	Metadata         map[string]string `json:"metadata"`
 }
@@ -272,6 +273,15 @@ func tried(poll, limit time.Duration, ok func() string) (why string) {
 	}
 }
 
+// serversLeft counts the servers there are, -1 if that is not to be known.
+func (p *project) serversLeft() int {
+	var servers struct{ Servers []server }
+	if p.user.call("GET", "compute", "/servers", nil, &servers) != nil {
+		return -1
+	}
+	return len(servers.Servers)
+}
+
 // remove takes away everything the project has, as an administrator who finds it
 // in whatever state. What cannot be removed is logged: it is not what is tested.
 func (p *project) remove(user string) {
@@ -307,6 +317,12 @@ func (p *project) remove(user string) {
 			switch v.Status {
 			case "available", "error":
 				_ = p.user.call("DELETE", "volumev3", "/volumes/"+v.ID, nil, nil)
+			case "in-use":
+				// Detached while it was being backed up: nothing says so any more.
+				if left := p.serversLeft(); left == 0 {
+					_ = svc.call("POST", "volumev3", "/volumes/"+v.ID+"/action",
+						object{"os-reset_status": object{"status": "error", "attach_status": "detached"}}, nil)
+				}
 			case "backing-up", "restoring-backup", "error_restoring", "error_backing-up", "error_deleting":
 				_ = svc.call("POST", "volumev3", "/volumes/"+v.ID+"/action",
 					object{"os-reset_status": object{"status": "error"}}, nil)
