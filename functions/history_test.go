@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"staffeln/functions"
 	"staffeln/functions/backup"
 	"staffeln/testutil/services"
 	"staffeln/testutil/simcloud"
@@ -28,6 +28,9 @@ type tale struct {
 	// emptied is how often Redis lost everything, or somebody opted out: that a slot
 	// has failed is known to nobody else.
 	emptied int
+	said    *lines
+	// removing checks every removal against what the rules say of the truth.
+	removing *witness
 }
 
 func tell(t *testing.T, o world.Options) *tale {
@@ -35,9 +38,10 @@ func tell(t *testing.T, o world.Options) *tale {
 	if o.Start.IsZero() {
 		o.Start = sunday
 	}
-	if os.Getenv("STAFFELN_TALES") != "" {
-		o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	}
+	s := &tale{T: t, ctx: t.Context(), said: &lines{}}
+	s.removing = &witness{tale: s}
+	o.Log = slog.New(slog.NewTextHandler(s.said, nil))
+	o.Wrap = func(c functions.Cloud) functions.Cloud { s.removing.Cloud = c; return s.removing }
 	if o.Cloud.BackupTime == nil {
 		o.Cloud.BackupTime = func(simcloud.Volume, bool) time.Duration { return 3 * time.Minute }
 	}
@@ -46,7 +50,8 @@ func tell(t *testing.T, o world.Options) *tale {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Close)
-	return &tale{T: t, World: w, ctx: t.Context()}
+	s.World = w
+	return s
 }
 
 // quiet opts everybody out, so that a tale begins with nobody protected.
@@ -540,8 +545,10 @@ func TestEveryHistoryCostsLittle(t *testing.T) {
 	for _, projects := range []int{20, 200} {
 		redis.FlushAll()
 		s := tell(t, world.Options{
-			Environ: []string{"STAFFELN_REDIS_URL=" + redis.URL(), "STAFFELN_BACKUP_PERIOD=24h", "STAFFELN_RECONCILE_PERIOD=24h", "STAFFELN_BACKUPS_PERIOD=24h", "STAFFELN_MAX_RUNNING=5000"},
-			Cloud:   simcloud.Options{Workers: -1, Quota: &simcloud.Quota{Volumes: -1, Gigabytes: -1, Backups: -1, BackupGigabytes: -1}},
+			Environ: []string{"STAFFELN_REDIS_URL=" + redis.URL(), "STAFFELN_BACKUP_PERIOD=24h", "STAFFELN_RECONCILE_PERIOD=24h", "STAFFELN_BACKUPS_PERIOD=24h", "STAFFELN_MAX_RUNNING=5000",
+				// Every backup takes the place of one that goes.
+				"STAFFELN_FULL_BACKUP_DEPTH=0", "STAFFELN_RETENTION_TIME=13h"},
+			Cloud: simcloud.Options{Workers: -1, DeleteTime: 10 * time.Second, Quota: &simcloud.Quota{Volumes: -1, Gigabytes: -1, Backups: -1, BackupGigabytes: -1}},
 		}).quiet()
 		for p := range projects {
 			id := s.Cloud.AddProject(fmt.Sprintf("p%03d", p))
@@ -561,7 +568,7 @@ func TestEveryHistoryCostsLittle(t *testing.T) {
 		shared, own := 0, 0
 		for op, n := range s.Cloud.Calls() {
 			switch op {
-			case "POST /volume/backups", "PUT /compute/servers/ID/metadata/KEY":
+			case "POST /volume/backups", "PUT /compute/servers/ID/metadata/KEY", "DELETE /volume/backups/ID":
 				own += n
 			default:
 				shared += n
@@ -571,11 +578,17 @@ func TestEveryHistoryCostsLittle(t *testing.T) {
 		if got := len(s.Cloud.Backups()); got != 2*volumes {
 			t.Fatalf("%d backups after the second slot, want %d", got, 2*volumes)
 		}
-		if own > 2*volumes {
-			t.Errorf("%d calls for %d backups, want two each at most", own, volumes)
+		if got := s.deletes(); got != volumes {
+			t.Errorf("%d backups were to be deleted, want %d", got, volumes)
+		}
+		if own > 3*volumes {
+			t.Errorf("%d calls for %d backups, want three each at most: made, told, removed", own, volumes)
 		}
 		per[projects] = float64(own+shared) / float64(volumes)
 		t.Logf("%d volumes: %.2f calls per backup in all, %.2f of its own", volumes, per[projects], float64(own)/float64(volumes))
+	}
+	if per[200] > 6 {
+		t.Errorf("%.2f calls per backup in all, want 6 at most", per[200])
 	}
 	if per[200] > per[20]*1.1 {
 		t.Errorf("%.2f calls per backup with 200 projects, %.2f with 20: not linear", per[200], per[20])

@@ -1,10 +1,18 @@
 package home
 
 import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"staffeln/functions/backup"
+	"staffeln/runtime/mail"
 )
 
 var credentials = []string{"OS_AUTH_URL=http://127.0.0.1:5000/v3", "OS_USERNAME=backup", "OS_PASSWORD=marked-secret",
@@ -52,5 +60,48 @@ func TestClassesInheritTheDefault(t *testing.T) {
 	}
 	if plain.Schedule.String() != "24h" || plain.Depth != 6 || plain.Class != backup.Default {
 		t.Errorf("the default is %+v", plain)
+	}
+}
+
+func TestLettersGoAsTheSettingsSay(t *testing.T) {
+	s, err := Read(append([]string{
+		"STAFFELN_MAIL_CHANNELS=smtp,resend,log", "STAFFELN_MAIL_FROM=Backups <backups@example.org>", "STAFFELN_MAIL_REPLY_TO=help@example.org",
+		"STAFFELN_SMTP_HOST=mail.example.org", "STAFFELN_SMTP_TLS=tls", "STAFFELN_SMTP_PORT=465", "STAFFELN_SMTP_USER=u", "STAFFELN_SMTP_PASSWORD=w",
+		"STAFFELN_RESEND_API_KEY=re_1", "STAFFELN_RESEND_URL=http://127.0.0.1:1/", "STAFFELN_MAIL_TIMEOUT=5s",
+		"STAFFELN_REPORT_PERIOD=daily@07:15", "STAFFELN_TIME_ZONE=Europe/Berlin", "STAFFELN_REPORT_RECIPIENTS=a@example.org", "STAFFELN_REPORT_ADDRESSING=blind",
+		"STAFFELN_REPORT_OPERATORS=ops@example.org", "STAFFELN_REPORT_DOMAIN=example.org", "STAFFELN_REPORT_PATIENCE=1h"}, credentials...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := mail.Sender{From: "Backups <backups@example.org>", ReplyTo: "help@example.org"}
+	want := []mail.Channel{
+		mail.SMTP{Sender: from, Host: "mail.example.org", Port: 465, Security: "tls", User: "u", Password: "w", Timeout: 5 * time.Second},
+		mail.Resend{Sender: from, Key: "re_1", URL: "http://127.0.0.1:1/", Timeout: 5 * time.Second},
+	}
+	p := New(s, slog.New(slog.DiscardHandler)).Post()
+	if diff := cmp.Diff(want, p.Channels[:2]); diff != "" || len(p.Channels) != 3 || p.Channels[2].Name() != mail.LogName {
+		t.Errorf("channels (-want +got):\n%s", diff)
+	}
+	r := s.Functions().Report
+	if r.Schedule.String() != "daily@07:15" || r.Schedule.Zone().String() != "Europe/Berlin" || r.Patience != time.Hour || !r.Blind ||
+		r.Recipients[0] != "a@example.org" || r.Operators[0] != "ops@example.org" || r.Domain != "example.org" {
+		t.Errorf("report is set to %+v", r)
+	}
+}
+
+// A template that cannot be used is told, loudly, and digests go on.
+func TestABrokenTemplateIsTold(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "digest.html"), []byte("{{.NoSuchThing}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Read(append([]string{"STAFFELN_TEMPLATES=" + dir}, credentials...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	n := New(s, slog.New(slog.NewTextHandler(&said, nil))).Needs(nil)
+	if !strings.Contains(said.String(), "level=ERROR") || !strings.Contains(said.String(), "digest.html") || n.Theme == nil {
+		t.Errorf("said %q", said.String())
 	}
 }

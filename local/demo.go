@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -20,7 +21,8 @@ import (
 )
 
 type demoCommand struct {
-	Plain bool `help:"Plain lines, also on a terminal."`
+	Plain bool   `help:"Plain lines, also on a terminal."`
+	Out   string `placeholder:"DIR" help:"Write the digests to this directory. Default: a new one for temporary files."`
 }
 
 // demoStart is a Sunday, so that the days count from one that people know.
@@ -30,11 +32,12 @@ var demoStart = time.Date(2026, 11, 22, 1, 0, 0, 0, time.UTC)
 func (d demoCommand) Run(ctx context.Context) error {
 	show := newShow(os.Stdout, !d.Plain && term.IsTerminal(int(os.Stdout.Fd())))
 	began := time.Now()
+	box := &world.Mailbox{}
 	w, err := world.New(ctx, world.Options{
 		Start: demoStart,
 		Environ: []string{
 			"STAFFELN_BACKUP_PERIOD=daily@02:30", "STAFFELN_CLASS_GOLD_PERIOD=6h", "STAFFELN_CLASS_GOLD_RETENTION_TIME=4w",
-			"STAFFELN_RETENTION_TIME=2w", "STAFFELN_FULL_BACKUP_DEPTH=3", "STAFFELN_RECONCILE_PERIOD=10m", "STAFFELN_BACKUPS_PERIOD=1h",
+			"STAFFELN_RETENTION_TIME=2d", "STAFFELN_FULL_BACKUP_DEPTH=1", "STAFFELN_RECONCILE_PERIOD=10m", "STAFFELN_BACKUPS_PERIOD=1h",
 		},
 		Cloud: simcloud.Options{
 			BackupTime: func(v simcloud.Volume, incremental bool) time.Duration {
@@ -45,7 +48,8 @@ func (d demoCommand) Run(ctx context.Context) error {
 			},
 			Quota: &simcloud.Quota{Volumes: 100, Gigabytes: 10000, Backups: 60, BackupGigabytes: 10000},
 		},
-		Log: slog.New(show),
+		Log:  slog.New(show),
+		Mail: box,
 	})
 	if err != nil {
 		return err
@@ -55,6 +59,7 @@ func (d demoCommand) Run(ctx context.Context) error {
 	s := story{ctx: ctx, w: w, show: show}
 
 	s.say("A small cloud: projects alpha, beta and gamma, twelve servers, fourteen volumes. Nine servers have backup=yes.")
+	s.say("Backups stay for two days, those of class gold for four weeks. At six, each owner gets a digest.")
 	s.say("gamma may have two backups, and has four volumes to protect. db-1-scratch has skip-volume-backup=true.")
 	s.pass(40 * time.Minute)
 	s.say("alice sets backup=yes on batch-1, and bob tags test-1 with backup:gold.")
@@ -91,7 +96,39 @@ func (d demoCommand) Run(ctx context.Context) error {
 	if err := table(ctx, os.Stdout, w); err != nil {
 		return err
 	}
+	dir, n, err := digests(box, d.Out)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stdout, "\nThe owners were sent %d digests. They are in %s, to be looked at in a browser.\n", n, dir)
 	return nil
+}
+
+// digests writes the letters' HTML into a directory, "" for a new one, a file for
+// each project and day.
+func digests(box *world.Mailbox, dir string) (string, int, error) {
+	var err error
+	if dir == "" {
+		dir, err = os.MkdirTemp("", "staffeln-digests-")
+	} else {
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err != nil {
+		return "", 0, err
+	}
+	written := map[string]bool{}
+	for _, l := range box.Letters() {
+		project, _, _ := strings.Cut(l.Subject, ":")
+		file := fmt.Sprintf("%s-%s.html", project, l.Letter.At.Format("2006-01-02"))
+		if written[file] {
+			continue // several people got the same
+		}
+		written[file] = true
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(l.HTML), 0o644); err != nil {
+			return "", 0, err
+		}
+	}
+	return dir, len(written), nil
 }
 
 // A story moves the demonstration on, until something goes wrong.
@@ -174,6 +211,11 @@ func (s *show) Handle(_ context.Context, r slog.Record) error {
 	case "attempt failed, another follows":
 		delete(s.open, a["run"])
 		mark = "↻"
+	case "digest told":
+		s.line(fmt.Sprintf("%s ✉ digest to %s: %s", s.world.Now().Format("Mon 15:04"), people(a["people"]), a["subject"]))
+		return nil
+	case "digest made":
+		return nil
 	case "volume overdue", "server cannot take the time of its backup now":
 		return nil
 	}
@@ -189,6 +231,13 @@ func (s *show) Handle(_ context.Context, r slog.Record) error {
 	}
 	s.line(fmt.Sprintf("%s %s %-15s %s: %s", s.world.Now().Format("Mon 15:04"), mark, subject, what, why))
 	return nil
+}
+
+func people(n string) string {
+	if n == "1" {
+		return "one person"
+	}
+	return n + " people"
 }
 
 func (s *show) say(words string) {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -31,27 +29,66 @@ const invocationTimeout = 10 * time.Minute
 // reconcileLook is how often reconcile looks whether it is time.
 const reconcileLook = 5 * time.Second
 
-// Run runs until ctx ends, then drains.
+// Run runs until ctx ends, then drains. HTTP is served from the first moment: the
+// policy check needs neither Redis nor OpenStack, and Cinder needs the policy check.
 func (runCommand) Run(ctx context.Context) error {
 	s, err := home.Read(os.Environ())
 	if err != nil {
 		return fmt.Errorf("these settings are wrong, nothing was started:\n%w", err)
 	}
 	log := s.Logger(os.Stderr)
-	connector := s.FunctionURL != ""
-	open := home.Open
-	if connector {
-		open = home.OpenLedger // the functions are elsewhere, and so is OpenStack
+	home.RedisLog(log)
+	h := home.New(s, log)
+	defer h.Close()
+	ctx, stop := context.WithCancelCause(ctx)
+	p := &parts{ctx: ctx, stop: stop}
+	p.start("http", h.Serve)
+	p.start("metrics", h.ServeMetrics)
+	if err := work(p, h, log); err != nil && ctx.Err() == nil {
+		stop(err)
 	}
-	h, err := open(ctx, s, log)
-	if err != nil {
+	<-ctx.Done()
+	log.Info("draining", "timeout", s.DrainTimeout)
+	p.all.Wait()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// parts are what runs side by side in the process.
+type parts struct {
+	ctx  context.Context
+	stop context.CancelCauseFunc
+	all  sync.WaitGroup
+}
+
+// start starts a part. One that ends with an error takes the process with it:
+// somebody restarts it whole.
+func (p *parts) start(name string, run func(context.Context) error) {
+	p.all.Go(func() {
+		if err := run(p.ctx); err != nil && p.ctx.Err() == nil {
+			p.stop(fmt.Errorf("%s: %w", name, err))
+		}
+	})
+}
+
+// work connects to what the functions need, and starts what sets them off.
+func work(p *parts, h *home.Home, log *slog.Logger) error {
+	s := h.Settings
+	connector := s.FunctionURL != ""
+	open := h.Open
+	if connector {
+		open = h.OpenLedger // the functions are elsewhere, and so is OpenStack
+	}
+	if err := open(p.ctx); err != nil {
 		return err
 	}
-	defer h.Close()
 	if s.RedisURL == "" || len(s.AMQPURLs) == 0 {
-		log.InfoContext(ctx, "running with less", "why", lacks(s))
+		log.InfoContext(p.ctx, "running with less", "why", lacks(s))
 	}
-	return serve(ctx, h, connector, log)
+	return deliver(p, h, connector, log)
 }
 
 // lacks says in one line what more settings would add.
@@ -69,9 +106,9 @@ func lacks(s home.Settings) string {
 	return why
 }
 
-// serve delivers ticks and notifications to the functions and answers on HTTP.
-func serve(ctx context.Context, h *home.Home, connector bool, log *slog.Logger) error {
-	s := h.Settings
+// deliver starts to deliver ticks and notifications to the functions.
+func deliver(p *parts, h *home.Home, connector bool, log *slog.Logger) error {
+	ctx, s := p.ctx, h.Settings
 	wired := h.Functions
 	var invoker runtime.Invoker = runtime.NewInProcess(log, wired)
 	if connector {
@@ -82,19 +119,9 @@ func serve(ctx context.Context, h *home.Home, connector bool, log *slog.Logger) 
 	invoker = runtime.Wrap(invoker, runtime.Observed(runtime.Logged(log), h.Metrics.Observe), runtime.Timeout(invocationTimeout))
 	router := runtime.NewRouter(wired, invoker)
 
-	checks := []home.Check{{Name: "redis", Needed: true, Err: func(ctx context.Context) error { return h.Redis.Ping(ctx).Err() }}}
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	var all sync.WaitGroup
-	part := func(name string, run func(context.Context) error) {
-		all.Go(func() {
-			// A part that ends by itself takes the process with it: somebody restarts it whole.
-			if err := run(ctx); err != nil && ctx.Err() == nil {
-				stop(fmt.Errorf("%s: %w", name, err))
-			}
-		})
-	}
-
+	// A ledger that is out of reach for a while does not make the process unready:
+	// that would take the policy check away, too, which goes on.
+	checks := []home.Check{{Name: "redis", Err: func(ctx context.Context) error { return h.Redis.Ping(ctx).Err() }}}
 	var consumer *amqp.Consumer
 	if len(s.AMQPURLs) > 0 {
 		secure, err := s.AMQPTLS()
@@ -109,34 +136,23 @@ func serve(ctx context.Context, h *home.Home, connector bool, log *slog.Logger) 
 			return err
 		}
 		checks = append(checks, home.Check{Name: "amqp", Err: func(context.Context) error { return brokersUp(consumer) }})
-		part("notifications", consumer.Run)
+		p.start("notifications", consumer.Run)
 	}
 	runner := &timer.Runner{
 		Claims: h.Ledger, Deliver: router.Deliver, Log: log, Drain: s.DrainTimeout,
 		Skipped: h.Metrics.Skipped,
 	}
-	for _, t := range functions.Ticks(s.DispatchInterval, s.TrackInterval, reconcileLook) {
+	for _, t := range functions.Ticks(functions.Intervals{Dispatch: s.DispatchInterval, Track: s.TrackInterval, Retention: s.RetentionInterval, Report: s.ReportInterval, Reconcile: reconcileLook}) {
 		shards := 1
 		if t.Sharded {
 			shards = h.Ledger.Shards()
 		}
 		runner.Timers = append(runner.Timers, timer.Timer{Name: t.Function, Every: t.Every, Shards: shards, AtStart: t.Function == "reconcile"})
 	}
-	part("timers", runner.Run)
-	part("gauges", func(ctx context.Context) error { return watch(ctx, h, consumer) })
-	part("http", server(s.Listen, home.Health(checks...)))
-	if s.MetricsListen != "off" {
-		part("metrics", server(s.MetricsListen, metricsMux(h.Metrics.Handler())))
-	}
+	p.start("timers", runner.Run)
+	p.start("gauges", func(ctx context.Context) error { return watch(ctx, h, consumer) })
+	h.Front.Begin(checks...)
 	log.InfoContext(ctx, "running", "version", version(), "functions", names(wired), "listen", s.Listen)
-
-	<-ctx.Done()
-	log.Info("draining", "timeout", s.DrainTimeout)
-	all.Wait()
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	log.Info("stopped")
 	return nil
 }
 
@@ -231,33 +247,6 @@ func gauges(ctx context.Context, h *home.Home, now time.Time) error {
 		h.Metrics.Gauge("reconcile_last_timestamp", float64(last.Unix()))
 	}
 	return nil
-}
-
-func metricsMux(h http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", h)
-	return mux
-}
-
-// server serves until its context ends. Its timeouts are for strangers.
-func server(address string, h http.Handler) func(context.Context) error {
-	return func(ctx context.Context) error {
-		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-		if err != nil {
-			return err
-		}
-		srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-			WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
-		context.AfterFunc(ctx, func() {
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-			defer cancel()
-			_ = srv.Shutdown(last) // what is still there then is cut off
-		})
-		if err := srv.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	}
 }
 
 func names(all []runtime.Function) []string {

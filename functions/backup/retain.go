@@ -63,6 +63,12 @@ type Fate struct {
 // on; the newest complete restore point, unless the volume has been gone for Orphan;
 // what Cinder is busy with; and whatever is not understood: a status that is not
 // known, metadata that cannot be read or that are missing.
+//
+// Archive rules count what there is, so that they would keep the last backups of a
+// volume that gets no more for ever. Those of the current policy do, while the
+// volume lives. Frozen ones that are not the current ones, too, keep a backup for
+// the span that they are about, and no longer: with daily=7 monthly=12 it is twelve
+// months from when the backup was made.
 func Retain(h Holding, now time.Time) []Fate {
 	items := gather(h)
 	shift := h.byRules(items, now)
@@ -92,8 +98,11 @@ type item struct {
 	// current is when the retention time of the current policy ends.
 	current time.Time
 	// own is what the rules of its own policy say of it, present those of the current
-	// one; nil for what is no restore point or not understood.
+	// one; nil for what is no restore point or not understood, and where there are none.
 	own, present *point
+	// lapses says that its own rules are not those of the current policy, so that they
+	// keep it for their span only.
+	lapses bool
 
 	newest bool
 	// reasons to stay are its own, stay is for how long.
@@ -150,6 +159,9 @@ type frozen struct {
 	// aged is when the retention time is over, dated when the metadata say it is; the
 	// later counts.
 	aged, dated time.Time
+	// lapse is when the rules' own span is over; lasting says that it never is.
+	lapse   time.Time
+	lasting bool
 }
 
 func (f frozen) end() time.Time {
@@ -157,6 +169,22 @@ func (f frozen) end() time.Time {
 		return f.dated
 	}
 	return f.aged
+}
+
+// ruled says whether its rules may still keep the backup at now.
+func (f frozen) ruled(now time.Time) bool { return f.lasting || now.Before(f.lapse) }
+
+// spent is when neither its retention time nor its rules can keep the backup any
+// more; zero for never.
+func (f frozen) spent() time.Time {
+	switch end := f.end(); {
+	case f.lasting:
+		return time.Time{}
+	case f.lapse.After(end):
+		return f.lapse
+	default:
+		return end
+	}
 }
 
 // gather reads the backups, oldest first.
@@ -231,6 +259,7 @@ func (b CinderBackup) frozen(zones map[string]*time.Location) (f frozen, unread 
 	if f.rules, err = ParseRules(b.Metadata[MetaRules]); err != nil {
 		return bad(MetaRules)
 	}
+	f.lapse, f.lasting = f.rules.lapse(b.Created.In(f.zone))
 	return f, ""
 }
 
@@ -249,9 +278,27 @@ func (b CinderBackup) archived() Span {
 	return ""
 }
 
+// rules are those of the current policy; there are none for a volume that is gone,
+// since nothing comes any more that could take a backup's place.
+func (h Holding) rules() Rules {
+	if h.Policy == nil || !h.Gone.IsZero() {
+		return Rules{}
+	}
+	return h.Policy.Rules
+}
+
+// ruledBy says whether the frozen rules are the current ones as well.
+func (h Holding) ruledBy(f frozen) bool {
+	rules := h.rules()
+	return !rules.IsZero() && rules == f.rules && h.Policy.Schedule.Zone().String() == f.zone.String()
+}
+
 // byRules applies the archive rules, those that were frozen and those of now, each
-// on their own. shift is when time alone may change what they keep: when a backup
-// goes that counts only for as long as its retention time; zero for never.
+// on their own. What has outlived the span of its frozen rules, and its retention
+// time, is not there for them: whether it is removed makes no difference to others.
+// Where the rules are the current ones, it still is, but to backups of the same
+// rules only. shift is when time alone may change what the frozen ones keep; zero
+// for never.
 func (h Holding) byRules(items []*item, now time.Time) (shift time.Time) {
 	type terms struct {
 		rules Rules
@@ -261,15 +308,24 @@ func (h Holding) byRules(items []*item, now time.Time) (shift time.Time) {
 	var own, present []*point
 	var all []*tally
 	var current *tally
-	if h.Policy != nil && !h.Policy.Rules.IsZero() {
-		current = newTally(h.Policy.Rules, h.Policy.Schedule.Zone())
+	if rules := h.rules(); !rules.IsZero() {
+		current = newTally(rules, h.Policy.Schedule.Zone())
 	}
 	for _, it := range slices.Backward(items) {
 		if !it.complete || it.unread != "" {
 			continue
 		}
-		it.own = &point{created: it.b.Created, archived: it.b.archived(), stays: now.Before(it.frozen.end())}
-		it.present = &point{created: it.b.Created, archived: it.b.archived(), by: current}
+		if current != nil {
+			it.present = &point{created: it.b.Created, archived: it.b.archived(), by: current}
+			present = append(present, it.present)
+		}
+		stays := now.Before(it.frozen.end())
+		spent := !stays && !it.frozen.ruled(now)
+		it.lapses = !h.ruledBy(it.frozen)
+		if spent && it.lapses {
+			continue
+		}
+		it.own = &point{created: it.b.Created, archived: it.b.archived(), stays: stays, apart: spent}
 		if !it.frozen.rules.IsZero() {
 			key := terms{it.frozen.rules, it.frozen.zone.String()}
 			if tallies[key] == nil {
@@ -278,35 +334,51 @@ func (h Holding) byRules(items []*item, now time.Time) (shift time.Time) {
 			}
 			it.own.by = tallies[key]
 		}
-		own, present = append(own, it.own), append(present, it.present)
+		own = append(own, it.own)
 	}
 	applyRules(own, all)
 	if current != nil {
 		applyRules(present, []*tally{current})
 	}
+	if shift = shiftOf(items, len(all) > 1); !shift.IsZero() && len(all) > 1 {
+		for _, p := range own {
+			if len(p.kept) > 0 {
+				p.shifts = shift
+			}
+		}
+	}
+	return shift
+}
 
-	// Once one that counts in another policy's tally only for its age is too old,
-	// others that were to go may be kept instead.
-	idle := false
-	for _, p := range own {
-		idle = idle || p.by != nil && len(p.kept) == 0 && !p.stays
+// shiftOf is when the place of one that counts becomes free, so that others that
+// were to go may be kept instead; zero for never. several says that there are
+// frozen rules of several wordings.
+func shiftOf(items []*item, several bool) (shift time.Time) {
+	// last is when the last of those that would come into it is past that, too.
+	idle, last, lasting := false, time.Time{}, false
+	for _, it := range items {
+		if p := it.own; p != nil && p.by != nil && len(p.kept) == 0 && !p.stays {
+			idle, lasting = true, lasting || it.frozen.lasting || !it.lapses
+			if end := it.frozen.spent(); end.After(last) {
+				last = end
+			}
+		}
 	}
 	if !idle {
 		return time.Time{}
 	}
 	for _, it := range items {
-		if p := it.own; p != nil && p.stays && len(p.kept) == 0 && (p.by == nil || len(all) > 1) {
-			if end := it.frozen.end(); shift.IsZero() || end.Before(shift) {
-				shift = end
-			}
+		var end time.Time
+		switch p := it.own; {
+		case p == nil || p.apart:
+		case len(p.kept) > 0 && (it.lapses || several):
+			end = it.frozen.spent()
+		case len(p.kept) > 0:
+		case p.stays && (p.by == nil || several):
+			end = it.frozen.end()
 		}
-	}
-	if shift.IsZero() {
-		return shift
-	}
-	for _, it := range items {
-		if p := it.own; p != nil && len(p.kept) > 0 && len(all) > 1 {
-			p.shifts = shift
+		if !end.IsZero() && (lasting || end.Before(last)) && (shift.IsZero() || end.Before(shift)) {
+			shift = end
 		}
 	}
 	return shift
@@ -363,14 +435,24 @@ func (h Holding) judge(it *item, now time.Time) {
 	if now.Before(it.current) {
 		it.stay = it.stay.or(stay{yes: true, until: it.current})
 	}
-	if p := it.own; p != nil && len(p.kept) > 0 {
-		it.reasons = append(it.reasons, p.kept...)
-		it.stay = it.stay.or(stay{yes: true, always: p.shifts.IsZero(), until: p.shifts})
-	}
-	if p := it.present; p != nil && len(p.kept) > 0 {
-		if len(it.own.kept) == 0 {
-			it.reasons = append(it.reasons, strings.Join(p.kept, ", ")+" by the current policy")
+	frozen, present := it.own.keeps(), it.present.keeps()
+	switch {
+	case frozen != "" && (!it.lapses || it.frozen.ruled(now)):
+		end := it.own.shifts
+		if it.lapses && !it.frozen.lasting {
+			if present == "" {
+				frozen += " until " + it.frozen.lapse.Format(time.DateOnly)
+			}
+			if end.IsZero() || it.frozen.lapse.Before(end) {
+				end = it.frozen.lapse
+			}
 		}
+		it.reasons = append(it.reasons, frozen)
+		it.stay = it.stay.or(stay{yes: true, always: end.IsZero(), until: end})
+	case present != "":
+		it.reasons = append(it.reasons, present+" by the current policy")
+	}
+	if present != "" {
 		it.stay = it.stay.or(stay{yes: true, always: true})
 	}
 	if it.newest {
@@ -417,11 +499,16 @@ func (it *item) past(h Holding) string {
 	case f.dated.After(f.aged):
 		why = "to be kept until " + f.dated.UTC().Format(time.RFC3339)
 	}
-	if !f.rules.IsZero() {
+	current := h.rules()
+	switch {
+	case f.rules.IsZero():
+	case f.lapse.IsZero() && !f.lasting && f.rules != current:
+		why += ", " + f.rules.String() + " no longer its volume's rule" // it has no span to be beyond
+	default:
 		why += ", beyond " + f.rules.String()
 	}
-	if h.Policy != nil && h.Policy.Rules != f.rules && !h.Policy.Rules.IsZero() {
-		why += ", beyond " + h.Policy.Rules.String()
+	if current != f.rules && !current.IsZero() {
+		why += ", beyond " + current.String()
 	}
 	if it.newest {
 		why += ", its volume gone since " + h.Gone.UTC().Format(time.RFC3339)

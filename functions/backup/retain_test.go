@@ -112,11 +112,11 @@ func TestFrozenAndCurrentPolicy(t *testing.T) {
 			+F2 daily 3 of 3 by the current policy
 			+F3 daily 2 of 3 by the current policy
 			+F4 daily 1 of 3 by the current policy, the newest complete restore point`},
-		{"frozen rules keep when the current policy has none any more", "F1@3d F2@2d F3@1d F4@1h", "keep=1h, rules=daily=3", "keep=1h", `
+		{"frozen rules keep when the current policy has none any more, but no longer than they say", "F1@3d F2@2d F3@1d F4@1h", "keep=1h, rules=daily=3", "keep=1h", `
 			-F1 older than 1h, beyond daily=3
-			+F2 daily 3 of 3
-			+F3 daily 2 of 3
-			+F4 daily 1 of 3, the newest complete restore point`},
+			+F2 daily 3 of 3 until 2026-11-23 until 23T12:00
+			+F3 daily 2 of 3 until 2026-11-24 until 24T12:00
+			+F4 daily 1 of 3 until 2026-11-25, the newest complete restore point`},
 		{"neither's rules take anything from the other's", "F1@4d F2@3d F3@2d F4@1d F5@1h", "keep=1h, rules=daily=2", "keep=1h, rules=last=3", `
 			-F1 older than 1h, beyond daily=2, beyond last=3
 			-F2 older than 1h, beyond daily=2, beyond last=3
@@ -125,7 +125,7 @@ func TestFrozenAndCurrentPolicy(t *testing.T) {
 			+F5 daily 1 of 2, the newest complete restore point`},
 		{"days are counted in the zone of each", "F1@21T22:30 F2@21T23:30 F3@22T10:00", "keep=1h, rules=daily=2", "keep=1h, rules=daily=2, zone=Europe/Berlin", `
 			+F1 daily 2 of 2 by the current policy
-			+F2 daily 2 of 2
+			+F2 daily 2 of 2 until 2026-11-23 until 23T23:30
 			+F3 daily 1 of 2, the newest complete restore point`},
 	}, nil)
 }
@@ -136,71 +136,184 @@ func TestArchiveRulesOfSeveralPolicies(t *testing.T) {
 			"F1@5d F2@4d F3@3d F4@2d{rules=daily=4} F5@1d{rules=daily=4} F6@1h{rules=daily=4}", "keep=1h, rules=daily=4", "keep=1h, rules=daily=2", `
 			-F1 older than 1h, beyond daily=4, beyond daily=2
 			-F2 older than 1h, beyond daily=4, beyond daily=2
-			+F3 daily 4 of 4
-			+F4 daily 3 of 4
+			+F3 daily 4 of 4 until 2026-11-23 until 23T12:00
+			+F4 daily 3 of 4 until 2026-11-24 until 24T12:00
 			+F5 daily 2 of 4
 			+F6 daily 1 of 4, the newest complete restore point`},
 		{"also those that only their age keeps, for as long as it does",
-			"F1@5d F2@4d F3@3d{keep=1w rules=none} F4@2d{keep=1w rules=none} F5@1h{keep=1w rules=none}", "keep=1h, rules=daily=4", "", `
-			-F1 older than 1h, beyond daily=4 until 26T12:00
-			+F2 daily 4 of 4
-			+F3 younger than 1w until 26T12:00
-			+F4 younger than 1w until 27T12:00
+			"F1@2026-08-05T10:00 F2@2026-09-05T10:00 F3@2026-10-05T10:00{keep=2mon rules=none} F4@2026-11-05T10:00{keep=2mon rules=none} F5@1h{keep=2mon rules=none}", "keep=1h, rules=monthly=3 daily=150", "", `
+			+F1 daily 5 of 150 until 2027-01-02 until 2027-01-02T10:00
+			+F2 daily 4 of 150, monthly 3 of 3 until 2027-02-02 until 2027-02-02T10:00
+			+F3 younger than 2mon until 2026-12-05T10:00
+			+F4 younger than 2mon until 2027-01-05T10:00
+			+F5 younger than 2mon, the newest complete restore point`},
+		{"so that another comes into their place when they go, if that is not past its span by then",
+			"F0@97h F1@95h F2@72h{keep=72h30min rules=none} F3@2d{keep=1w rules=none} F4@1d{keep=1w rules=none} F5@1h{keep=1w rules=none}", "keep=1h, rules=daily=4", "", `
+			-F0 older than 1h, beyond daily=4 until 22T12:30
+			-F1 older than 1h, beyond daily=4 until 22T12:30
+			+F2 younger than 72h30min until 22T12:30
+			+F3 younger than 1w until 27T12:00
+			+F4 younger than 1w until 28T12:00
 			+F5 younger than 1w, the newest complete restore point`},
-		{"but what is about to go counts nowhere", "F1@4d F2@3d{rules=none} F3@2d{rules=none} F4@1h{rules=none}", "keep=1h, rules=daily=1", "", `
-			+F1 daily 1 of 1
+		{"but what is about to go counts nowhere", "F1@4d F2@3d{rules=none} F3@2d{rules=none} F4@1h{rules=none}", "keep=1h, rules=weekly=1 daily=1", "", `
+			+F1 daily 1 of 1, weekly 1 of 1 until 2026-11-25 until 25T12:00
 			-F2 older than 1h
 			-F3 older than 1h
 			+F4 the newest complete restore point`},
-		{"nor does what stays for another reason than age and rules", "F1@4d F2@3d{rules=none hold} F3@2d{rules=none} I4@1h{rules=none}", "keep=1h, rules=last=1", "", `
-			+F1 last 1 of 1
+		{"nor does what stays for another reason than age and rules", "F1@4d F2@3d{rules=none hold} F3@2d{rules=none} I4@1h{rules=none}", "keep=1h, rules=last=1 weekly=1", "", `
+			+F1 last 1 of 1, weekly 1 of 1 until 2026-11-25 until 25T12:00
 			+F2 hold
 			+F3 incremental I4 builds on it
 			+I4 the newest complete restore point`},
 		{"a month's backup does not make way for one of another policy that goes before it",
 			"F1@2026-09-10T10:00 F2@2026-10-10T10:00 F3@2026-10-30T10:00{keep=4w rules=none} F4@1h{keep=4w rules=none}", "keep=1h, rules=monthly=12", "", `
-			+F1 monthly 3 of 12
-			+F2 monthly 2 of 12
+			+F1 monthly 3 of 12 until 2027-09-10 until 2027-09-10T10:00
+			+F2 monthly 2 of 12 until 2027-10-10 until 2027-10-10T10:00
 			+F3 younger than 4w until 27T10:00
 			+F4 younger than 4w, the newest complete restore point`},
 		{"while a rule has some left, the oldest of all stays", "F1@21T10:00 F2@21T12:00 F3@1h", "keep=1h, rules=daily=5", "", `
-			+F1 oldest daily
-			+F2 daily 2 of 5
-			+F3 daily 1 of 5, the newest complete restore point`},
+			+F1 oldest daily until 2026-11-26 until 26T10:00
+			+F2 daily 2 of 5 until 2026-11-26 until 26T12:00
+			+F3 daily 1 of 5 until 2026-11-27, the newest complete restore point`},
 		{"the oldest of those that are not about to go", "F0@30d{rules=none} F1@21T10:00 F2@21T12:00 F3@1h", "keep=1h, rules=daily=5", "", `
 			-F0 older than 1h
-			+F1 oldest daily
-			+F2 daily 2 of 5
-			+F3 daily 1 of 5, the newest complete restore point`},
-		{"and not where an older one stays anyway", "F0@30d{keep=1y rules=none} F1@21T10:00 F2@21T12:00 F3@1h", "keep=1h, rules=daily=5", "", `
-			+F0 younger than 1y until 2027-10-23T12:00
-			-F1 older than 1h, beyond daily=5 until 2027-10-23T12:00
-			+F2 daily 2 of 5
-			+F3 daily 1 of 5, the newest complete restore point`},
-		{"rules of one wording in two zones are two", "F1@19T23:30 F2@20T01:00{zone=America/New_York} F3@20T03:00", "keep=1h, rules=daily=2", "", `
-			+F1 daily 2 of 2
-			+F2 daily 1 of 2
-			+F3 daily 1 of 2, the newest complete restore point`},
-		{"a keep-until counts as age does", "F1@5d F2@4d{until=30T00:00 rules=none} F3@3d F4@1h", "keep=1h, rules=last=3", "", `
-			-F1 older than 1h, beyond last=3 until 30T00:00
-			+F2 kept until 2026-11-30T00:00:00Z until 30T00:00
-			+F3 last 2 of 3
-			+F4 last 1 of 3, the newest complete restore point`},
+			+F1 oldest daily until 2026-11-26 until 26T10:00
+			+F2 daily 2 of 5 until 2026-11-26 until 26T12:00
+			+F3 daily 1 of 5 until 2026-11-27, the newest complete restore point`},
+		{"nor past their span", "F0@30d F1@21T10:00 F2@21T12:00 F3@1h", "keep=1h, rules=daily=5", "", `
+			-F0 older than 1h, beyond daily=5
+			+F1 oldest daily until 2026-11-26 until 26T10:00
+			+F2 daily 2 of 5 until 2026-11-26 until 26T12:00
+			+F3 daily 1 of 5 until 2026-11-27, the newest complete restore point`},
+		{"and not where an older one stays anyway", "F0@30d{keep=32d rules=none} F1@21T10:00 F2@21T12:00 F3@1h", "keep=1h, rules=daily=5", "", `
+			+F0 younger than 32d until 24T12:00
+			-F1 older than 1h, beyond daily=5 until 24T12:00
+			+F2 daily 2 of 5 until 2026-11-26 until 26T12:00
+			+F3 daily 1 of 5 until 2026-11-27, the newest complete restore point`},
+		{"rules of one wording in two zones are two", "F1@20T23:30 F2@21T01:00{zone=America/New_York} F3@21T14:00", "keep=1h, rules=daily=2", "", `
+			+F1 daily 2 of 2 until 2026-11-22 until 22T23:30
+			+F2 daily 2 of 2 until 2026-11-22 until 23T01:00
+			+F3 daily 1 of 2 until 2026-11-23, the newest complete restore point`},
+		{"a keep-until counts as age does", "F1@5d F2@4d{until=23T00:00 rules=none} F3@3d F4@1h", "keep=1h, rules=last=3 weekly=1", "", `
+			-F1 older than 1h, beyond last=3 weekly=1 until 23T00:00
+			+F2 kept until 2026-11-23T00:00:00Z until 23T00:00
+			+F3 last 2 of 3 until 2026-11-26 until 26T12:00
+			+F4 last 1 of 3, weekly 1 of 1 until 2026-11-29, the newest complete restore point`},
 		{"where one that is to go could come back, the others' rules may change with it",
-			"F1@10d{rules=daily=2} F2@3d F3@70h F4@1h{keep=1w rules=none}", "keep=1h, rules=daily=5", "", `
-			-F1 older than 1h, beyond daily=2 until 29T11:00
-			+F2 oldest daily until 29T11:00
-			+F3 daily 2 of 5 until 29T11:00
-			+F4 younger than 1w, the newest complete restore point`},
-		{"all of a sort", "F1@400d F2@300d F3@299d F4@1h", "keep=1h, rules=monthly=unlimited", "", `
-			+F1 monthly 3 of unlimited
-			-F2 older than 1h, beyond monthly=unlimited
-			+F3 monthly 2 of unlimited
-			+F4 monthly 1 of unlimited, the newest complete restore point`},
-		{"several rules may keep one", "F1@22T09:00 F2@1h", "keep=1h, rules=last=1 daily=3 monthly=1", "", `
-			+F1 oldest daily
-			+F2 last 1 of 1, daily 1 of 3, monthly 1 of 1, the newest complete restore point`},
+			"F1@47h{rules=daily=2} F2@21T08:00 F3@21T10:00 F4@1h{keep=1h30min rules=none}", "keep=1h, rules=daily=5", "", `
+			-F1 older than 1h, beyond daily=2 until 22T12:30
+			+F2 oldest daily until 2026-11-26 until 22T12:30
+			+F3 daily 2 of 5 until 2026-11-26 until 22T12:30
+			+F4 younger than 1h30min, the newest complete restore point`},
+		{"several rules may keep one, as long as the longest", "F1@22T09:00 F2@1h", "keep=1h, rules=last=1 daily=3 monthly=1", "", `
+			+F1 oldest daily until 2026-12-22 until 2026-12-22T09:00
+			+F2 last 1 of 1, daily 1 of 3, monthly 1 of 1 until 2026-12-22, the newest complete restore point`},
 	}, nil)
+}
+
+// Frozen rules that are not the current ones keep a backup for their own span.
+func TestFrozenRulesLapse(t *testing.T) {
+	runRetain(t, []retainCase{
+		{"while they are the current ones they have restic's meaning, however old", "F1@2025-01-31T10:00 F2@2025-02-28T10:00 F3@2025-03-31T10:00", "keep=1h, rules=monthly=3", "keep=1h, rules=monthly=3", `
+			+F1 monthly 3 of 3
+			+F2 monthly 2 of 3
+			+F3 monthly 1 of 3, the newest complete restore point`},
+		{"with the server opted out they keep each for as long as they say", "F1@2025-10-31T10:00 F2@2025-11-30T10:00 F3@2026-01-31T10:00", "keep=1h, rules=monthly=12", "", `
+			-F1 older than 1h, beyond monthly=12
+			+F2 monthly 2 of 12 until 2026-11-30 until 30T10:00
+			+F3 monthly 1 of 12 until 2027-01-31, the newest complete restore point`},
+		{"nor is it more with a class that has dropped its rules", "F1@2025-10-31T10:00 F2@2025-11-30T10:00 F3@2026-01-31T10:00", "keep=1h, rules=monthly=12", "keep=1h", `
+			-F1 older than 1h, beyond monthly=12
+			+F2 monthly 2 of 12 until 2026-11-30 until 30T10:00
+			+F3 monthly 1 of 12 until 2027-01-31, the newest complete restore point`},
+		{"rules that became daily=3 keep a week of what was made under daily=7", "F1@8d F2@6d F3@5d F4@4d F5@3d F6@2d{rules=daily=3} F7@1d{rules=daily=3} F8@1h{rules=daily=3}", "keep=1h, rules=daily=7", "keep=1h, rules=daily=3", `
+			-F1 older than 1h, beyond daily=7, beyond daily=3
+			+F2 daily 7 of 7 until 2026-11-23 until 23T12:00
+			+F3 daily 6 of 7 until 2026-11-24 until 24T12:00
+			+F4 daily 5 of 7 until 2026-11-25 until 25T12:00
+			+F5 daily 4 of 7 until 2026-11-26 until 26T12:00
+			+F6 daily 3 of 3
+			+F7 daily 2 of 3
+			+F8 daily 1 of 3, the newest complete restore point`},
+		{"also where nothing has been made under them yet", "F1@10d F2@9d F3@8d F4@6d F5@5d", "keep=1h, rules=daily=7", "keep=1h, rules=daily=3", `
+			-F1 older than 1h, beyond daily=7, beyond daily=3
+			-F2 older than 1h, beyond daily=7, beyond daily=3
+			+F3 daily 3 of 3 by the current policy
+			+F4 daily 2 of 7
+			+F5 daily 1 of 7, the newest complete restore point`},
+		{"back to the same rules, and what is still there has restic's meaning again", "F1@2025-10-31T10:00 F2@2025-11-30T10:00 F3@2026-01-31T10:00{rules=daily=3} F4@1h", "keep=1h, rules=monthly=12", "keep=1h, rules=monthly=12", `
+			+F1 monthly 3 of 12
+			+F2 monthly 2 of 12
+			+F3 monthly 2 of 12 by the current policy
+			+F4 monthly 1 of 12, the newest complete restore point`},
+		{"the same rules in another zone are others", "F1@3d F2@1h{zone=Europe/Berlin}", "keep=1h, rules=daily=2 hourly=9", "keep=1h, rules=daily=1, zone=Europe/Berlin", `
+			-F1 older than 1h, beyond hourly=9 daily=2, beyond daily=1
+			+F2 hourly 1 of 9, daily 1 of 2, the newest complete restore point`},
+		{"unlimited never lapses", "F1@2020-01-01T00:00 F2@2021-01-01T00:00", "keep=1h, rules=last=2 yearly=unlimited", "", `
+			+F1 last 2 of 2, yearly 2 of unlimited
+			+F2 last 1 of 2, yearly 1 of unlimited, the newest complete restore point`},
+		{"nor does what no calendar reaches", "F1@2020-01-01T00:00 F2@2021-01-01T00:00", "keep=1h, rules=yearly=9000", "", `
+			+F1 yearly 2 of 9000
+			+F2 yearly 1 of 9000, the newest complete restore point`},
+		{"last=3 says nothing of how long, and lapses at once", "F1@3d F2@2d F3@1d F4@1h", "keep=30h, rules=last=3", "", `
+			-F1 older than 30h, last=3 no longer its volume's rule
+			-F2 older than 30h, last=3 no longer its volume's rule
+			+F3 younger than 30h until 22T18:00
+			+F4 younger than 30h, the newest complete restore point`},
+		{"beside another rule it keeps for as long as that", "F1@8d F2@3d F3@3d", "keep=30h, rules=last=3 weekly=1", "", `
+			-F1 older than 30h, beyond last=3 weekly=1
+			+F2 last 2 of 3 until 2026-11-26 until 26T12:00
+			+F3 last 1 of 3, weekly 1 of 1 until 2026-11-26, the newest complete restore point`},
+		{"the longer of its retention time and its rules counts", "F1@8d F2@7d F3@1h", "keep=10d, rules=daily=3", "", `
+			+F1 younger than 10d until 24T12:00
+			+F2 younger than 10d until 25T12:00
+			+F3 younger than 10d, daily 1 of 3 until 2026-11-25, the newest complete restore point`},
+		{"the span is of the calendar: a month of 30 days, and the day the clocks change", "F1@2026-10-21T12:30 F2@2026-10-22T12:30 F3@2026-10-23T12:30", "keep=1h, rules=daily=30 monthly=1, zone=Europe/Berlin", "", `
+			-F1 older than 1h, beyond daily=30 monthly=1
+			+F2 daily 2 of 30 until 2026-11-22 until 22T13:30
+			+F3 daily 1 of 30, monthly 1 of 1 until 2026-11-23, the newest complete restore point`},
+	}, nil)
+	runRetain(t, []retainCase{
+		{"of a deleted volume, last=3 keeps none", "F1@3d F2@2d", "keep=1d, rules=last=3", "", `
+			-F1 older than 1d, last=3 no longer its volume's rule
+			-F2 older than 1d, last=3 no longer its volume's rule, its volume gone since 2026-11-21T12:00:00Z`},
+		{"whatever the policy it would have", "F1@3d F2@25h", "keep=1d, rules=daily=2", "keep=1d, rules=daily=2", `
+			-F1 older than 1d, beyond daily=2
+			+F2 daily 1 of 2 until 2026-11-23 until 23T11:00`},
+	}, func(h *Holding) { h.Gone = on("21T12:00") })
+}
+
+// The points of a deleted volume go one by one, each as its twelve months are over,
+// and in the end there is none.
+func TestRulesOfADeletedVolume(t *testing.T) {
+	h := held(t, "F1@2025-12-31T02:00 F2@2026-01-31T02:00 F3@2026-02-28T02:00 I4@2026-03-01T02:00 I5@2026-03-31T02:00", "keep=1w, rules=daily=7 monthly=12", on(today))
+	h.Gone = on("2026-04-01T12:00")
+	now, got := h.Gone, []string{}
+	for {
+		// What goes is gone at once, and time passes to when something changes.
+		next := now
+		var left []CinderBackup
+		for _, f := range Retain(h, now) {
+			if f.Keep {
+				left = append(left, f.Backup)
+				if next.Equal(now) || f.Until.Before(next) {
+					next = f.Until
+				}
+			}
+		}
+		h.Backups = left
+		got = append(got, now.Format("2006-01-02 ")+kept(Retain(h, now)))
+		if len(left) == 0 {
+			break
+		}
+		now = next
+	}
+	same(t, strings.Join(got, "\n"), strings.Join([]string{
+		"2026-04-01 F1 F2 F3 I4 I5",
+		"2026-12-31 F2 F3 I4 I5",
+		"2027-01-31 F3 I4 I5",
+		"2027-03-31 ",
+	}, "\n"))
 }
 
 // What lies in the archive container is what a monthly and a yearly rule keep of
@@ -208,47 +321,51 @@ func TestArchiveRulesOfSeveralPolicies(t *testing.T) {
 func TestArchivedPoints(t *testing.T) {
 	runRetain(t, []retainCase{
 		{"the archived one of a month rather than its newest",
-			"F1@2026-10-01T02:00{archived=month} F2@2026-10-02T02:00 I3@2026-10-31T02:00 F4@01T02:00{archived=month} F5@02T02:00 I6@22T02:00", "keep=1d, rules=monthly=12", "", `
+			"F1@2026-10-01T02:00{archived=month} F2@2026-10-02T02:00 I3@2026-10-31T02:00 F4@01T02:00{archived=month} F5@02T02:00 I6@22T02:00", "keep=1d, rules=monthly=12", "keep=1d, rules=monthly=12", `
 			+F1 monthly 2 of 12
 			-F2 older than 1d, beyond monthly=12
 			-I3 older than 1d, beyond monthly=12
 			+F4 monthly 1 of 12
 			+F5 incremental I6 builds on it
 			+I6 younger than 1d, the newest complete restore point`},
-		{"a month without one has its newest", "F1@2026-09-15T02:00 F2@2026-09-16T02:00 F3@2026-10-01T02:00{archived=month} F4@2026-10-16T02:00 F5@22T02:00", "keep=1d, rules=monthly=3", "", `
+		{"a month without one has its newest", "F1@2026-09-15T02:00 F2@2026-09-16T02:00 F3@2026-10-01T02:00{archived=month} F4@2026-10-16T02:00 F5@22T02:00", "keep=1d, rules=monthly=3", "keep=1d, rules=monthly=3", `
 			-F1 older than 1d, beyond monthly=3
 			+F2 monthly 3 of 3
 			+F3 monthly 2 of 3
 			-F4 older than 1d, beyond monthly=3
 			+F5 younger than 1d, monthly 1 of 3, the newest complete restore point`},
-		{"one that failed is none", "F1@2026-10-01T02:00:error{archived=month failed=no-space} F2@2026-10-02T02:00 F3@2026-10-16T02:00 F4@22T02:00", "keep=1d, rules=monthly=2", "", `
+		{"one that failed is none", "F1@2026-10-01T02:00:error{archived=month failed=no-space} F2@2026-10-02T02:00 F3@2026-10-16T02:00 F4@22T02:00", "keep=1d, rules=monthly=2", "keep=1d, rules=monthly=2", `
 			-F1 it never became complete: cinder: no-space
 			-F2 older than 1d, beyond monthly=2
 			+F3 monthly 2 of 2
 			+F4 younger than 1d, monthly 1 of 2, the newest complete restore point`},
-		{"the yearly one of a year", "F1@2025-01-01T02:00{archived=year} F2@2025-12-01T02:00{archived=month} F3@2025-12-31T02:00 F4@22T02:00", "keep=1d, rules=yearly=2", "", `
+		{"the yearly one of a year", "F1@2025-01-01T02:00{archived=year} F2@2025-12-01T02:00{archived=month} F3@2025-12-31T02:00 F4@22T02:00", "keep=1d, rules=yearly=2", "keep=1d, rules=yearly=2", `
 			+F1 yearly 2 of 2
 			-F2 older than 1d, beyond yearly=2
 			-F3 older than 1d, beyond yearly=2
 			+F4 younger than 1d, yearly 1 of 2, the newest complete restore point`},
-		{"else the newest of its months", "F1@2025-01-01T02:00{archived=month} F2@2025-12-01T02:00{archived=month} F3@2025-12-31T02:00 F4@22T02:00", "keep=1d, rules=yearly=2", "", `
+		{"else the newest of its months", "F1@2025-01-01T02:00{archived=month} F2@2025-12-01T02:00{archived=month} F3@2025-12-31T02:00 F4@22T02:00", "keep=1d, rules=yearly=2", "keep=1d, rules=yearly=2", `
 			-F1 older than 1d, beyond yearly=2
 			+F2 yearly 2 of 2
 			-F3 older than 1d, beyond yearly=2
 			+F4 younger than 1d, yearly 1 of 2, the newest complete restore point`},
-		{"a year's is not a month's", "F1@2025-12-01T02:00{archived=year} F2@2025-12-31T02:00 F3@22T02:00", "keep=1d, rules=monthly=2", "", `
+		{"a year's is not a month's", "F1@2025-12-01T02:00{archived=year} F2@2025-12-31T02:00 F3@22T02:00", "keep=1d, rules=monthly=2", "keep=1d, rules=monthly=2", `
 			-F1 older than 1d, beyond monthly=2
 			+F2 monthly 2 of 2
 			+F3 younger than 1d, monthly 1 of 2, the newest complete restore point`},
-		{"a span that is none says nothing", "F1@2025-12-01T02:00{archived=week} F2@2025-12-31T02:00 F3@22T02:00", "keep=1d, rules=monthly=2", "", `
+		{"a span that is none says nothing", "F1@2025-12-01T02:00{archived=week} F2@2025-12-31T02:00 F3@22T02:00", "keep=1d, rules=monthly=2", "keep=1d, rules=monthly=2", `
 			-F1 older than 1d, beyond monthly=2
 			+F2 monthly 2 of 2
 			+F3 younger than 1d, monthly 1 of 2, the newest complete restore point`},
-		{"an archived one of another policy does not stand for this one's month", "F1@2025-12-01T02:00{archived=month rules=none} F2@2025-12-31T02:00 F3@22T02:00", "keep=1d, rules=monthly=2", "", `
+		{"an archived one of another policy does not stand for this one's month", "F1@2026-10-01T02:00{archived=month rules=none} F2@2026-10-31T02:00 F3@22T02:00", "keep=1d, rules=monthly=2", "", `
 			-F1 older than 1d
-			+F2 monthly 2 of 2
-			+F3 younger than 1d, monthly 1 of 2, the newest complete restore point`},
-		{"daily and weekly rules take no notice of the archive", "F1@21T02:00{archived=month} F2@21T03:00 F3@22T02:00", "keep=1h, rules=daily=2", "", `
+			+F2 monthly 2 of 2 until 2026-12-31 until 2026-12-31T02:00
+			+F3 younger than 1d, monthly 1 of 2 until 2027-01-22, the newest complete restore point`},
+		{"once its own span is over, another of its month is what the rule keeps", "F1@2026-09-01T02:00{archived=month} F2@2026-09-30T02:00 F3@2026-10-22T13:00", "keep=1d, rules=monthly=2", "", `
+			-F1 older than 1d, beyond monthly=2
+			+F2 monthly 2 of 2 until 2026-11-30 until 30T02:00
+			+F3 monthly 1 of 2 until 2026-12-22, the newest complete restore point`},
+		{"daily and weekly rules take no notice of the archive", "F1@21T02:00{archived=month} F2@21T03:00 F3@22T02:00", "keep=1h, rules=daily=2", "keep=1h, rules=daily=2", `
 			-F1 older than 1h, beyond daily=2
 			+F2 daily 2 of 2
 			+F3 daily 1 of 2, the newest complete restore point`},

@@ -88,6 +88,39 @@ func (r *Rules) UnmarshalText(text []byte) error {
 // IsZero says whether there are none.
 func (r Rules) IsZero() bool { return r == Rules{} }
 
+// lapse is when a backup made at created, counted in the calendar of created's
+// location, is past the span of each of the rules: twelve months for monthly=12. It
+// is zero where none of them has one, which is so of last=3. lasting says that one
+// keeps all of its sort, or for longer than a date can be written.
+func (r Rules) lapse(created time.Time) (end time.Time, lasting bool) {
+	for rule := range ruleCount {
+		n := *r.of(rule)
+		var span Age
+		switch rule {
+		case ruleHourly:
+			span.Hours = n
+		case ruleDaily:
+			span.Days = n
+		case ruleWeekly:
+			span.Weeks = n
+		case ruleMonthly:
+			span.Months = n
+		case ruleYearly:
+			span.Years = n
+		}
+		if n < 0 {
+			return time.Time{}, true
+		}
+		if at := span.After(created); !span.IsZero() && at.After(end) {
+			end = at
+		}
+	}
+	if end.Year() >= 9999 { // RFC 3339, and so JSON, has four digits
+		return time.Time{}, true
+	}
+	return end, false
+}
+
 // String writes them as [ParseRules] reads them; "none" for none.
 func (r Rules) String() string {
 	var parts []string
@@ -144,11 +177,21 @@ type point struct {
 	by *tally
 	// stays says that its retention time keeps it.
 	stays bool
+	// apart says that it counts for its own tally only.
+	apart bool
 
 	// kept are the rules that keep it, in words.
 	kept []string
 	// shifts is when that may change though nothing is made or removed; zero for never.
 	shifts time.Time
+}
+
+// keeps are the rules that keep it, in words; "" for none.
+func (p *point) keeps() string {
+	if p == nil {
+		return ""
+	}
+	return strings.Join(p.kept, ", ")
 }
 
 // A tally counts restore points, newest first, for one set of rules by the wall
@@ -292,25 +335,25 @@ func applyRules(points []*point, tallies []*tally) {
 		for _, t := range tallies {
 			if t == p.by {
 				t.count(nth, p, by)
-			} else {
+			} else if !p.apart {
 				t.count(nth, p, [ruleCount]bool{})
 			}
 		}
 	}
 	// While a rule has some left, the oldest of all stays as well, so that the history
-	// reaches as far back as it can.
+	// reaches as far back as it can. One that is apart is the oldest of its own only.
+	reached := map[*tally]bool{}
 	for _, p := range slices.Backward(points) {
-		if len(p.kept) > 0 {
-			break
-		}
-		if t := p.by; t != nil {
+		if t := p.by; t != nil && len(p.kept) == 0 && !reached[t] {
 			for rule := range ruleCount {
 				if t.left[rule] != 0 {
 					p.kept = append(p.kept, "oldest "+ruleNames[rule])
 				}
 			}
 		}
-		if len(p.kept) > 0 || p.stays {
+		if stays := len(p.kept) > 0 || p.stays; stays && p.apart {
+			reached[p.by] = true
+		} else if stays {
 			break
 		}
 	}

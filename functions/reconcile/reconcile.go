@@ -66,6 +66,8 @@ type Backups interface {
 	Projects(ctx context.Context, shard int) ([]string, error)
 	Discard(ctx context.Context, d backup.Discard, at time.Time) error
 	Watch(ctx context.Context, run backup.Run, at time.Time) error
+	// Retention is what is being removed in a project, and was meant to be.
+	Retention(ctx context.Context, project string) (backup.Retention, error)
 }
 
 // Cloud is what reconcile needs of OpenStack.
@@ -485,7 +487,8 @@ func (f *Function) restore(ctx context.Context, b backup.CinderBackup, slot time
 const mostForgotten = 200
 
 // forget drops the records of backups that are gone: not in a complete list, and
-// not found by their id, in two passes.
+// not found by their id, in two passes. It tells of restore points that somebody
+// else removed.
 func (f *Function) forget(ctx context.Context, s *scope, listed map[string]bool, now time.Time) error {
 	projects := []string{s.project}
 	if s.project == "" {
@@ -505,7 +508,7 @@ func (f *Function) forget(ctx context.Context, s *scope, listed map[string]bool,
 		if err != nil {
 			return err
 		}
-		var gone []string
+		var gone []backup.Record
 		for _, r := range records {
 			if listed[r.ID] || asked >= mostForgotten {
 				continue
@@ -519,16 +522,51 @@ func (f *Function) forget(ctx context.Context, s *scope, listed map[string]bool,
 				if times, err := f.Ledger.Missing(ctx, p, r.ID, now); err != nil {
 					errs = append(errs, err)
 				} else if times >= 2 {
-					gone = append(gone, r.ID)
+					gone = append(gone, r)
 				}
 			}
 		}
 		if len(gone) > 0 {
-			errs = append(errs, f.Ledger.DropRecords(ctx, p, gone))
-			f.Log.InfoContext(ctx, "backups are gone", "project", p, "backups", len(gone))
+			errs = append(errs, f.drop(ctx, p, gone))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// drop forgets backups of a project that are gone.
+func (f *Function) drop(ctx context.Context, project string, gone []backup.Record) error {
+	removals, err := f.Ledger.Retention(ctx, project)
+	if err != nil {
+		return err
+	}
+	var ids []string
+	lost := 0
+	for _, r := range gone {
+		ids = append(ids, r.ID)
+		if !whole(r.Status) || meant(removals, r.ID) {
+			continue
+		}
+		lost++
+		f.Log.ErrorContext(ctx, "a restore point is gone that we did not remove", "project", project, "volume", r.Volume, "backup", r.ID,
+			"why", fmt.Sprintf("somebody else has removed the backup of %s", r.Created.UTC().Format(time.RFC3339)))
+	}
+	if err := f.Ledger.DropRecords(ctx, project, ids); err != nil {
+		return err
+	}
+	f.Count("backups_lost_total", float64(lost))
+	f.Log.InfoContext(ctx, "backups are gone", "project", project, "backups", len(gone), "lost", lost)
+	return nil
+}
+
+// whole says whether a backup last seen so was a restore point: broken ones are
+// removed by track, too, and one seen being deleted when the ledger was rebuilt may
+// have been so by us.
+func whole(status string) bool { return status == "available" || status == "restoring" }
+
+// meant says whether retention was removing a backup, or about to.
+func meant(r backup.Retention, id string) bool {
+	removal, ok := r.Removals[id]
+	return ok && (!removal.Asked.IsZero() || r.Held == "" && removal.Trouble == "")
 }
 
 // after puts right what follows from the whole: when each volume is due by the

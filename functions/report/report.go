@@ -270,13 +270,19 @@ func (f *Function) digest(ctx context.Context, r backup.Reporting, s *shard, rem
 func (f *Function) summarise(ctx context.Context, r backup.Reporting, s *shard, removals backup.Retention, to time.Time, runs []backup.Run, removed []backup.Removal) (backup.Digest, map[string]time.Time, error) {
 	in := backup.DigestInput{
 		Runs: runs, Removed: removed,
-		From: r.Last, To: to, Zone: f.Settings.Schedule.Zone(), Held: removals.Held, Failing: r.Failing,
+		Project: backup.Project{ID: r.Project}, From: r.Last, To: to, Zone: f.Settings.Schedule.Zone(), Held: removals.Held, Failing: r.Failing,
 		Volumes: s.volumes[r.Project], Enrolments: s.enrolments[r.Project],
 		Classes: f.Settings.Classes, Keys: f.Settings.Keys, DeadlineBase: f.Settings.DeadlineBase, DeadlinePerGiB: f.Settings.DeadlinePerGiB,
 	}
 	var err error
 	if in.Records, err = f.Ledger.Records(ctx, r.Project); err != nil {
 		return backup.Digest{}, nil, err
+	}
+	if r.Guessed {
+		// What is forgotten here is forgotten for good: rather no digest for a while.
+		if err := f.readBack(ctx, &in, s.runs[r.Project]); err != nil && !f.gone(ctx, r.Project) {
+			return backup.Digest{}, nil, err
+		}
 	}
 	// What OpenStack cannot say now is told as unknown: the digest does not wait for it.
 	project, _, err := f.Cloud.Project(ctx, r.Project)
@@ -291,20 +297,17 @@ func (f *Function) summarise(ctx context.Context, r backup.Reporting, s *shard, 
 		in.Servers = nil
 		f.Log.WarnContext(ctx, "digest without a look at the servers", "project", r.Project, "err", err)
 	}
-	if r.Guessed {
-		if err := f.readBack(ctx, &in); err != nil {
-			return backup.Digest{}, nil, err
-		}
-	}
 	digest, failing := backup.Summarise(in)
 	return digest, failing, nil
 }
 
 // readBack adds the complete runs of the period that the ledger does not know of,
-// since Redis was lost in it: their backups tell.
-func (f *Function) readBack(ctx context.Context, in *backup.DigestInput) error {
+// since Redis was lost in it: their backups tell. Of those that were open before the
+// finished ones were put aside, this digest or the next one tells anyway, though
+// Cinder may have finished with them by now.
+func (f *Function) readBack(ctx context.Context, in *backup.DigestInput, open []backup.Run) error {
 	known := map[string]bool{}
-	for _, r := range in.Runs {
+	for _, r := range slices.Concat(in.Runs, open) {
 		known[r.ID()] = true
 	}
 	all, err := f.Cloud.BackupsOf(ctx, in.Project.ID, "", time.Time{})

@@ -26,6 +26,8 @@ var scenarios = []scenario{
 	{name: "Nothing is removed for an emptied list of Nova's, ledger, policy file or settings, and the operator is told", play: emptied},
 	{name: "Nothing is removed by a clock that is a year ahead, and the operator is told", play: yearAhead},
 	{name: "Without notifications all is done the same, a reconcile period later at most", play: withoutNotifications},
+	{name: "Every owner gets one mail for each period, and every figure in it is what the API says", play: digestsAreRight},
+	{name: "Each run is in one digest to each owner, whatever the mail server does, killed while sending or not", play: digestsOnce},
 	{name: "A project over its quota is told so, not asked for again and again, and others go on", play: overQuota},
 	{name: "A backup that Cinder fails without a word is noticed, tried once more as full and recorded", play: failsInCinder},
 	{name: "What a tenant does while the program is still connecting to RabbitMQ is found", play: whileConnecting},

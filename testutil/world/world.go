@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +42,9 @@ type Options struct {
 	Log *slog.Logger
 	// Invoker, if set, makes what invokes the functions: in this process, if nil.
 	Invoker func([]runtime.Function) runtime.Invoker
+	// Mail, if set, is where letters end, and has report run; without, nobody is told
+	// of anything, which saves every other tale the time.
+	Mail *Mailbox
 	// Wrap, if set, puts something between the functions and the cloud.
 	Wrap func(functions.Cloud) functions.Cloud
 }
@@ -57,9 +61,11 @@ type World struct {
 
 	o        Options
 	now      atomic.Int64 // unix nanoseconds
+	skew     atomic.Int64 // nanoseconds
 	bus      *bus.Bus
 	router   *runtime.Router
 	settings home.Settings
+	environ  []string
 	mortal   mortal
 }
 
@@ -95,6 +101,7 @@ func New(ctx context.Context, o Options) (*World, error) {
 	if user == "backup-svc" {
 		environ = append(environ, "OS_PROJECT_NAME="+project)
 	}
+	w.environ = environ
 	if w.settings, err = home.Read(environ); err != nil {
 		w.Close()
 		return nil, err
@@ -113,7 +120,16 @@ func (w *World) move(ctx context.Context) error {
 		return err
 	}
 	w.Home, w.Settings = h, w.settings.Functions()
+	if w.o.Mail != nil {
+		h.Mail = carrier{&w.mortal, w.o.Mail, w.Now}
+	}
 	h.Redis.AddHook(&w.mortal)
+	return w.Reconnect(ctx)
+}
+
+// Reconnect connects to OpenStack anew: what is remembered there for minutes, which
+// are real ones, is asked for again.
+func (w *World) Reconnect(ctx context.Context) error {
 	o := w.settings.Cloud
 	o.Rights = openstack.Rights(w.settings.Rights)
 	o.IncludeProjects, o.ExcludeProjects = w.settings.IncludeProjects, w.settings.ExcludeProjects
@@ -124,18 +140,24 @@ func (w *World) move(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.Cloud = cloud
+	w.Home.Cloud = cloud
+	w.wire()
+	return nil
+}
+
+// wire makes the functions, and what delivers to them.
+func (w *World) wire() {
+	h := w.Home
 	if w.o.Wrap != nil {
-		h.Wire(w.o.Wrap(cloud))
+		h.Wire(w.o.Wrap(h.Cloud))
 	} else {
-		h.Wire(cloud)
+		h.Wire(h.Cloud)
 	}
 	var invoker runtime.Invoker = runtime.NewInProcess(w.log(), h.Functions)
 	if w.o.Invoker != nil {
 		invoker = w.o.Invoker(h.Functions)
 	}
 	w.router = runtime.NewRouter(h.Functions, invoker)
-	return nil
 }
 
 func (w *World) log() *slog.Logger {
@@ -184,13 +206,16 @@ func (w *World) Tick(ctx context.Context) error {
 	if err := w.Hear(ctx); err != nil {
 		return err
 	}
-	for _, t := range functions.Ticks(time.Second, time.Second, time.Second) {
+	for _, t := range functions.Ticks(functions.Intervals{Dispatch: time.Second, Track: time.Second, Retention: time.Second, Report: time.Second, Reconcile: time.Second}) {
+		if t.Function == "report" && w.o.Mail == nil {
+			continue
+		}
 		shards := 1
 		if t.Sharded {
 			shards = w.Home.Ledger.Shards()
 		}
 		for shard := range shards {
-			_ = w.deliver(ctx, events.NewTick(t.Function, shard, w.Now())) // kept in Errors
+			_ = w.deliver(ctx, events.NewTick(t.Function, shard, w.Now().Add(time.Duration(w.skew.Load())))) // kept in Errors
 		}
 	}
 	return errors.Join(ctx.Err(), w.Hear(ctx))
@@ -212,8 +237,26 @@ func (w *World) Pass(ctx context.Context, d, step time.Duration) error {
 	return nil
 }
 
+// Skew sets how far the service's clock is ahead of the cloud's; below zero it is
+// behind. Ticks come by it, and what has passed since is measured without it, as a
+// monotonic clock does.
+func (w *World) Skew(by time.Duration) { w.skew.Store(int64(by)) }
+
 // Jump sets the clock, and delivers nothing.
 func (w *World) Jump(to time.Time) { w.now.Store(to.UnixNano()) }
+
+// Reconfigure adds settings, as a restart with another environment does. Redis and
+// what connects to OpenStack stay as they are.
+func (w *World) Reconfigure(environ ...string) error {
+	settings, err := home.Read(append(slices.Clone(w.environ), environ...))
+	if err != nil {
+		return err
+	}
+	w.environ = append(w.environ, environ...)
+	w.settings, w.Settings, w.Home.Settings = settings, settings.Functions(), settings
+	w.wire()
+	return nil
+}
 
 // Empty empties Redis.
 func (w *World) Empty(ctx context.Context) error { return w.Home.Redis.FlushAll(ctx).Err() }

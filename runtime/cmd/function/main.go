@@ -7,8 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"slices"
@@ -39,10 +39,14 @@ func run(ctx context.Context) error {
 	if port := os.Getenv("PORT"); port != "" && os.Getenv("STAFFELN_LISTEN") == "" {
 		s.Listen = net.JoinHostPort("", port)
 	}
+	log := s.Logger(os.Stderr)
+	home.RedisLog(log)
+	if s.Function == "policy" {
+		return check(ctx, home.New(s, log), log)
+	}
 	if s.RedisURL == "" {
 		return errors.New("STAFFELN_REDIS_URL is not set: functions in containers meet in one Redis")
 	}
-	log := s.Logger(os.Stderr)
 	h, err := home.Open(ctx, s, log)
 	if err != nil {
 		return err
@@ -50,7 +54,7 @@ func run(ctx context.Context) error {
 	defer h.Close()
 	i := slices.IndexFunc(h.Functions, func(f runtime.Function) bool { return f.Name == s.Function })
 	if i < 0 {
-		var names []string
+		names := []string{"policy"}
 		for _, f := range h.Functions {
 			names = append(names, f.Name)
 		}
@@ -59,21 +63,36 @@ func run(ctx context.Context) error {
 	handler := cloudevents.Handler(h.Functions[i], cloudevents.Options{
 		Log: log, Observe: h.Metrics.Observe, Shards: h.Ledger.Shards(), Timeout: 10 * time.Minute,
 		Ready: func(ctx context.Context) error { return h.Redis.Ping(ctx).Err() },
-		Grace: min(2*time.Second, s.DrainTimeout/4),
+		Grace: s.Grace(),
 	})
-	srv := &http.Server{Addr: s.Listen, Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
-	drained := make(chan struct{})
-	context.AfterFunc(ctx, func() {
-		defer close(drained)
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.DrainTimeout)
-		defer cancel()
-		_ = handler.Drain(last) // what is still under way then is repeated by whoever sent it
-		_ = srv.Shutdown(last)
-	})
-	log.Info("serving", "function", s.Function, "listen", s.Listen)
-	if err := srv.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+	secure, err := s.ServeTLS(log)
+	if err != nil {
 		return err
 	}
-	<-drained
-	return nil
+	go metrics(ctx, h, log)
+	log.Info("serving", "function", s.Function, "listen", s.Listen)
+	return home.Serving{
+		Address: s.Listen, Handler: handler, Slow: true, Drain: s.DrainTimeout, Log: log,
+		Leave: func(ctx context.Context) { _ = handler.Drain(ctx) }, // what is still under way then is repeated by whoever sent it
+	}.Run(ctx, secure)
+}
+
+// check serves the policy check, which is ready whatever else is: it looks for Redis
+// and OpenStack while it serves, and goes on without.
+func check(ctx context.Context, h *home.Home, log *slog.Logger) error {
+	defer h.Close()
+	if err := h.Reach(ctx); err != nil {
+		return err
+	}
+	go metrics(ctx, h, log)
+	log.Info("serving", "function", "policy", "listen", h.Settings.Listen)
+	return h.Serve(ctx)
+}
+
+// metrics serves metrics. That they cannot be, as where two containers share an
+// address, keeps no function from its work.
+func metrics(ctx context.Context, h *home.Home, log *slog.Logger) {
+	if err := h.ServeMetrics(ctx); err != nil {
+		log.ErrorContext(ctx, "metrics are not served", "err", err)
+	}
 }

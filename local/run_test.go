@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// From its first moment on, with Redis, RabbitMQ and Keystone all down, the process
+// answers the policy check; it is not ready, and can be told to stop.
+func TestRunAnswersBeforeAnythingIsUp(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	for name, value := range map[string]string{
+		"STAFFELN_LISTEN": address, "STAFFELN_METRICS_LISTEN": "off", "STAFFELN_LOG_LEVEL": "error",
+		"STAFFELN_REDIS_URL": "redis://127.0.0.1:1", "STAFFELN_AMQP_URLS": "amqp://u:p@127.0.0.1:1/",
+		"OS_AUTH_URL": "http://127.0.0.1:1/v3", "OS_USERNAME": "u", "OS_PASSWORD": "p",
+		"OS_PROJECT_NAME": "p", "OS_USER_DOMAIN_NAME": "Default", "OS_PROJECT_DOMAIN_NAME": "Default",
+	} {
+		t.Setenv(name, value)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- runCommand{}.Run(ctx) }()
+
+	const backup = "8bd2b617-daa5-4aa3-b199-e5d6bad361fb"
+	ask := func(metadata string) (string, error) {
+		body := fmt.Sprintf(`{"rule": "backup:delete", "target": {"id": %q, "user_id": "alice", "metadata": {%s}}, "credentials": {"user_id": "alice", "roles": []}}`, backup, metadata)
+		res, err := http.Post("http://"+address+"/v1/backup?backup_id="+backup, "application/json", strings.NewReader(body))
+		if err != nil {
+			return "", err
+		}
+		defer res.Body.Close()
+		said, err := io.ReadAll(res.Body)
+		return string(said), err
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		got, err := ask("")
+		if err == nil {
+			if got != "True" {
+				t.Errorf("a tenant's own: %q", got)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	if got, err := ask(`"__automated_backup": "True"`); err != nil || !strings.Contains(got, "automated") {
+		t.Errorf("an automated one: %q, %v", got, err)
+	}
+	res, err := http.Get("http://" + address + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if body, _ := io.ReadAll(res.Body); res.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "starting") {
+		t.Errorf("ready: %d %s", res.StatusCode, body)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("told to stop: %v", err)
+	}
+}
+
+// What is wrong for good ends the process, with its reason.
+func TestRunEndsWhenItCannotServe(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for name, value := range map[string]string{
+		"STAFFELN_LISTEN": l.Addr().String(), "STAFFELN_METRICS_LISTEN": "off", "STAFFELN_LOG_LEVEL": "error", "STAFFELN_REDIS_URL": "redis://127.0.0.1:1",
+		"OS_AUTH_URL": "http://127.0.0.1:1/v3", "OS_USERNAME": "u", "OS_PASSWORD": "p",
+		"OS_PROJECT_NAME": "p", "OS_USER_DOMAIN_NAME": "Default", "OS_PROJECT_DOMAIN_NAME": "Default",
+	} {
+		t.Setenv(name, value)
+	}
+	if err := (runCommand{}).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("%v", err)
+	}
+}
