@@ -68,7 +68,8 @@ type Fate struct {
 // volume that gets no more for ever. Those of the current policy do, while the
 // volume lives. Frozen ones that are not the current ones, too, keep a backup for
 // the span that they are about, and no longer: with daily=7 monthly=12 it is twelve
-// months from when the backup was made.
+// months from when the backup was made. Those with a last=n, which has no span, hold
+// for as long as the volume lives.
 func Retain(h Holding, now time.Time) []Fate {
 	items := gather(h)
 	shift := h.byRules(items, now)
@@ -321,7 +322,9 @@ func (h Holding) byRules(items []*item, now time.Time) (shift time.Time) {
 		}
 		stays := now.Before(it.frozen.end())
 		spent := !stays && !it.frozen.ruled(now)
-		it.lapses = !h.ruledBy(it.frozen)
+		// A last=n says how many, and not for how long: as long as the volume lives, nobody
+		// can say that its time is over.
+		it.lapses = !h.ruledBy(it.frozen) && (it.frozen.rules.Last == 0 || !h.Gone.IsZero())
 		if spent && it.lapses {
 			continue
 		}
@@ -502,7 +505,7 @@ func (it *item) past(h Holding) string {
 	current := h.rules()
 	switch {
 	case f.rules.IsZero():
-	case f.lapse.IsZero() && !f.lasting && f.rules != current:
+	case it.lapses && f.lapse.IsZero() && !f.lasting:
 		why += ", " + f.rules.String() + " no longer its volume's rule" // it has no span to be beyond
 	default:
 		why += ", beyond " + f.rules.String()

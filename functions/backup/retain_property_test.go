@@ -395,7 +395,8 @@ func TestRetainWithAShorterPolicy(t *testing.T) {
 var byRule = regexp.MustCompile(`\b(oldest )?(last|hourly|daily|weekly|monthly|yearly)( \d+ of \w+)?\b`)
 
 // With another policy, or none, or the volume deleted, what the frozen rules keep they
-// keep for their own span, and then no more.
+// keep for their own span, and then no more; with last=n, which has none, for as long
+// as the volume lives.
 func TestRetainFrozenRulesForTheirSpan(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		frozen := map[string]string{
@@ -418,10 +419,10 @@ func TestRetainFrozenRulesForTheirSpan(t *testing.T) {
 		for _, f := range Retain(h, now) {
 			b := f.Backup
 			frozen, unread := b.frozen(map[string]*time.Location{})
-			if was := before[b.ID]; b.Ours() && unread == "" && frozen.ruled(now) && was.Keep && byRule.MatchString(was.Why) && !f.Keep {
+			if was := before[b.ID]; b.Ours() && unread == "" && (frozen.ruled(now) || frozen.rules.Last != 0 && h.Gone.IsZero()) && was.Keep && byRule.MatchString(was.Why) && !f.Keep {
 				t.Fatalf("at %s %s\nwas %s", now, tellFates([]Fate{f}), tellFates([]Fate{was}))
 			}
-			if why := strings.ReplaceAll(f.Why, "last 1 of 1 by the current policy", ""); f.Keep && unread == "" && !frozen.ruled(now) && byRule.MatchString(why) && !h.ruledBy(frozen) {
+			if why := strings.ReplaceAll(f.Why, "last 1 of 1 by the current policy", ""); f.Keep && unread == "" && !frozen.ruled(now) && byRule.MatchString(why) && !h.ruledBy(frozen) && (frozen.rules.Last == 0 || !h.Gone.IsZero()) {
 				t.Fatalf("at %s, %s after its span: %s", now, now.Sub(frozen.lapse), tellFates([]Fate{f}))
 			}
 		}
