@@ -265,7 +265,7 @@ func (l *look) see(ctx context.Context, asked []backup.Fate) (volumes []string, 
 		case err == nil:
 			v.fates[i].Backup = b
 		case backup.FaultOf(err) == backup.Gone:
-			l.ended(ctx, l.r.Removals[id])
+			l.ended(l.r.Removals[id])
 			v.fates = slices.Delete(v.fates, i, i+1)
 			volumes = append(volumes, v.Volume)
 		default:

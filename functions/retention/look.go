@@ -132,7 +132,7 @@ func (l *look) complete(ctx context.Context, list []backup.CinderBackup, records
 	}
 	slices.SortStableFunc(gone, func(a, b backup.Removal) int { return b.Created.Compare(a.Created) }) // as they went
 	for _, r := range gone {
-		l.ended(ctx, r)
+		l.ended(r)
 	}
 	return nil
 }
@@ -305,13 +305,11 @@ func (l *look) settle(v *volume) {
 	v.step = backup.NextStep(v.fates)
 }
 
-// ended writes down that a backup is gone.
-func (l *look) ended(ctx context.Context, r backup.Removal) {
+// ended notes that a backup is gone; it is told once that is written down.
+func (l *look) ended(r backup.Removal) {
 	r.Ended = l.now
 	l.gone = append(l.gone, r)
 	delete(l.r.Removals, r.Backup)
-	l.f.Count("removals_total", 1, "removed")
-	l.f.Log.InfoContext(ctx, "backup removed", "project", r.Project, "volume", r.Volume, "backup", r.Backup, "why", r.Why)
 }
 
 // next is when the project is looked at again.
@@ -359,7 +357,7 @@ func (l *look) nextOf(v *volume, sooner func(time.Time)) {
 		switch {
 		case planned && !announced:
 			sooner(l.now)
-		case b.Status == "deleting" && b.Ours(): // whoever asked for it
+		case (b.Status == "deleting" || b.Status == "restoring") && b.Ours(): // whoever asked for it
 			sooner(l.now.Add(pause(l.now.Sub(b.Updated))))
 		case v.step.Stuck[b.ID] != "" && planned, slices.ContainsFunc(v.step.Delete, func(d backup.Fate) bool { return d.Backup.ID == b.ID }) && planned:
 			if r.Again.After(l.now) {
@@ -389,6 +387,13 @@ func (l *look) write(ctx context.Context, next time.Time) error {
 	if l.before.Held != "" && l.r.Held == "" {
 		l.f.Log.InfoContext(ctx, "removals go on", "project", l.r.Project, "why", "no longer "+l.before.Held)
 	}
-	_, err := l.f.Ledger.SaveRetention(context.WithoutCancel(ctx), l.r, l.gone, next)
+	saved, err := l.f.Ledger.SaveRetention(context.WithoutCancel(ctx), l.r, l.gone, next)
+	if !saved {
+		return err // somebody else has looked meanwhile, and tells of what is gone
+	}
+	for _, r := range l.gone {
+		l.f.Count("removals_total", 1, "removed")
+		l.f.Log.InfoContext(ctx, "backup removed", "project", r.Project, "volume", r.Volume, "backup", r.Backup, "why", r.Why)
+	}
 	return err
 }

@@ -228,12 +228,19 @@ func TestManyBackupsThatAListLacks(t *testing.T) {
 }
 
 func TestSomebodyElseLookedMeanwhile(t *testing.T) {
-	f, s, _ := setUp(t, 1, "p1")
+	f, s, log := setUp(t, 1, "p1")
+	counted := 0
+	f.Count = func(name string, _ float64, labels ...string) {
+		if name == "removals_total" && labels[0] == "removed" {
+			counted++
+		}
+	}
 	_ = s.tick(t, f, noon)
 	s.elsewise = true
 	_ = s.tick(t, f, noon.Add(5*time.Second)) // removed, and not written down
 	s.elsewise = false
 	_ = s.tick(t, f, noon.Add(10*time.Second))
+	want(t, "each is told once, and counted once", fmt.Sprint(strings.Count(log.String(), `"backup removed"`), counted), "2 2")
 	want(t, "nothing is asked for twice", s.deletes(), "[]")
 	want(t, "and what is gone is told", s.saved[len(s.saved)-1], "p1 next=23T12:00:10 gone=2")
 }
