@@ -3,7 +3,6 @@
 GO ?= go
 # Where the real cloud is: testutil/devcloud unless told otherwise.
 STAFFELN_DEVCLOUD ?= http://127.0.0.1:5000/v3
-export STAFFELN_DEVCLOUD
 
 # Run one after the other (-p 1): they share the cloud.
 E2E   := ./testutil/behaviour ./testutil/contract ./runtime/openstack
@@ -26,6 +25,7 @@ run: ## every function in one process against the cloud that OS_* name; settings
 test: services ## every test that needs no cloud; starts a Redis, a RabbitMQ and a mail server of its own on free ports
 	@test -n "$(RACE)" || echo "make test: no C compiler here, so the tests run without the race detector" >&2
 	$(GO) test $(RACE) -shuffle=on -timeout 40m ./...
+	$(GO) test -run Killed -timeout 20m ./functions
 
 check: ## format, vet, staticcheck, who may import whom, go.mod, and that docs and code agree
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "make check: run gofmt -w on:" $$files >&2; exit 1; }
@@ -53,5 +53,6 @@ devcloud: ## a real one-machine OpenStack on Ceph, from nothing in three minutes
 devcloud-down: ## stop it; testutil/devcloud/down --purge removes its state, too
 	testutil/devcloud/down
 
+e2e: export STAFFELN_DEVCLOUD := $(STAFFELN_DEVCLOUD)
 e2e: services ## the behavioural suite and the contracts on the cloud of make devcloud, or STAFFELN_DEVCLOUD
 	$(GO) test -tags e2e -count=1 -timeout 40m -p 1 $(E2E)

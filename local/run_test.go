@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ func TestRunAnswersBeforeAnythingIsUp(t *testing.T) {
 	}
 	address := l.Addr().String()
 	l.Close()
+	forget(t)
 	for name, value := range map[string]string{
 		"STAFFELN_LISTEN": address, "STAFFELN_METRICS_LISTEN": "off", "STAFFELN_LOG_LEVEL": "error",
 		"STAFFELN_REDIS_URL": "redis://127.0.0.1:1", "STAFFELN_AMQP_URLS": "amqp://u:p@127.0.0.1:1/",
@@ -80,6 +82,7 @@ func TestRunEndsWhenItCannotServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	forget(t)
 	for name, value := range map[string]string{
 		"STAFFELN_LISTEN": l.Addr().String(), "STAFFELN_METRICS_LISTEN": "off", "STAFFELN_LOG_LEVEL": "error", "STAFFELN_REDIS_URL": "redis://127.0.0.1:1",
 		"OS_AUTH_URL": "http://127.0.0.1:1/v3", "OS_USERNAME": "u", "OS_PASSWORD": "p",
@@ -89,5 +92,24 @@ func TestRunEndsWhenItCannotServe(t *testing.T) {
 	}
 	if err := (runCommand{}).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "address already in use") {
 		t.Errorf("%v", err)
+	}
+}
+
+// forget takes away the settings of whoever runs the tests.
+func forget(t *testing.T) {
+	t.Helper()
+	for _, pair := range os.Environ() {
+		name, value, _ := strings.Cut(pair, "=")
+		if !strings.HasPrefix(name, "STAFFELN_") && !strings.HasPrefix(name, "OS_") {
+			continue
+		}
+		if err := os.Unsetenv(name); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := os.Setenv(name, value); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

@@ -86,16 +86,22 @@ func (r request) backup() string { return r.Path[strings.LastIndex(r.Path, "/")+
 // not in its turn. before are the backups as they were, oldest first.
 func (f *front) checkRemovals(p *project, before []backupRow, want []string) {
 	p.t.Helper()
-	at := map[string]int{}
+	// Two that look at the same moment both ask: Cinder takes one of them, whichever of
+	// the answers is written down first.
+	at, first := map[string]int{}, map[string]int{}
 	var got []string
 	for i, r := range f.deletes() {
-		if _, again := at[r.backup()]; again {
-			continue // by somebody who looked at the same moment
+		if _, ok := first[r.backup()]; !ok {
+			first[r.backup()] = i
 		}
-		at[r.backup()] = i
-		got = append(got, r.backup())
-		if r.Status != 202 {
-			p.t.Errorf("first asked to delete backup %s, Cinder said %d", r.backup(), r.Status)
+		if _, again := at[r.backup()]; r.Status == 202 && !again {
+			at[r.backup()] = i
+			got = append(got, r.backup())
+		}
+	}
+	for id := range first {
+		if _, ok := at[id]; !ok {
+			p.t.Errorf("asked to delete backup %s, Cinder never said yes", id)
 		}
 	}
 	slices.Sort(got)
@@ -104,8 +110,9 @@ func (f *front) checkRemovals(p *project, before []backupRow, want []string) {
 	}
 	parent := map[string]backupRow{} // by volume
 	for _, b := range before {
-		if up := parent[b.VolumeID]; b.Incremental && at[up.ID] != 0 && at[up.ID] < at[b.ID] {
-			p.t.Errorf("backup %s was deleted before %s, which builds on it", up.ID, b.ID)
+		up := parent[b.VolumeID]
+		if asked, ok := first[up.ID]; b.Incremental && ok && asked < at[b.ID] {
+			p.t.Errorf("backup %s was to be deleted before %s, which builds on it", up.ID, b.ID)
 		}
 		parent[b.VolumeID] = b
 	}
