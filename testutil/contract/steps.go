@@ -278,7 +278,7 @@ var steps = []step{
 	{say: "and hinders its parent's deletion", as: "svc", ask: "DELETE volume /backups/{full}", want: 400, says: "Invalid backup: Incremental backups exist for this backup."},
 	{say: "the broken one is deleted", as: "min", ask: "DELETE volume /backups/{inc}", want: 202},
 	{say: "which takes time", as: "min", ask: "GET volume /backups/{inc}", want: 404, until: "gone", via: "deleting", says: "Backup {inc} could not be found."},
-	{say: "its parent has no child any more", as: "min", ask: "GET volume /backups/{full}", want: 200, has: `{"backup": {"has_dependent_backups": false}}`},
+	{say: "its parent has no child any more", as: "min", ask: "GET volume /backups/{full}", want: 200, until: `{"backup": {"has_dependent_backups": false}}`},
 	{say: "what is gone is not deleted twice", as: "min", ask: "DELETE volume /backups/{inc}", want: 404, says: "Backup {inc} could not be found."},
 	{say: "the quota has it back, a little after it is gone", as: "min", ask: "GET volume /os-quota-sets/{project}?usage=True", want: 200, until: `{"quota_set": {"backups": {"in_use": 1, "limit": 10, "reserved": 0}}}`},
 
