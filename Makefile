@@ -25,7 +25,7 @@ run: ## every function in one process against the cloud that OS_* name; settings
 test: services ## every test that needs no cloud; starts a Redis, a RabbitMQ and a mail server of its own on free ports
 	@test -n "$(RACE)" || echo "make test: no C compiler here, so the tests run without the race detector" >&2
 	$(GO) test $(RACE) -shuffle=on -timeout 40m ./...
-	$(GO) test -run Killed -timeout 20m ./functions
+	$(GO) test -run 'Killed|RandomHistories' -timeout 20m ./functions
 
 check: ## format, vet, staticcheck, who may import whom, go.mod, and that docs and code agree
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "make check: run gofmt -w on:" $$files >&2; exit 1; }

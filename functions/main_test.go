@@ -14,7 +14,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	given := map[string]bool{}
 	flag.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	for name, value := range map[string]string{"rapid.checks": "10", "rapid.seed": "20261122"} {
+	for name, value := range map[string]string{"rapid.checks": histories, "rapid.seed": "20261122"} {
 		if given[name] {
 			continue
 		}
