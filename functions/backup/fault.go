@@ -73,6 +73,15 @@ func FaultOf(err error) Fault {
 	return Retry
 }
 
+// RetryAfter is how long OpenStack asked to be left alone, an hour at most: 0 where it
+// did not ask.
+func RetryAfter(err error) time.Duration {
+	if e, ok := errors.AsType[*CloudError](err); ok {
+		return min(e.After, time.Hour)
+	}
+	return 0
+}
+
 // Said is what OpenStack itself said, for the reason of a run, without our own
 // wrapping.
 func Said(err error) string {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 )
 
 // The messages are those that Cinder, Nova and Keystone of Zed answer with; those
@@ -117,6 +118,32 @@ func TestCloudError(t *testing.T) {
 	}
 	if FaultOf(nil) != Retry {
 		t.Error("no error has a fault")
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	limited := func(after time.Duration) error {
+		return &CloudError{Fault: Retry, Op: "list volumes", Status: 429, Message: "rate-limited", After: after}
+	}
+	for _, c := range []struct {
+		name string
+		err  error
+		want time.Duration
+	}{
+		{"as long as OpenStack asks for", limited(40 * time.Second), 40 * time.Second},
+		{"an hour, if that is what it asks for", limited(time.Hour), time.Hour},
+		{"an hour, however long it asks for", limited(24 * time.Hour), time.Hour},
+		{"it did not ask", limited(0), 0},
+		{"an answer that was wrapped", fmt.Errorf("project p1: %w", limited(time.Minute)), time.Minute},
+		{"an answer among others", errors.Join(errors.New("x"), limited(time.Minute)), time.Minute},
+		{"another error", errors.New("x"), 0},
+		{"no error", nil, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := RetryAfter(c.err); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
 	}
 }
 

@@ -77,20 +77,15 @@ func (s State) After(p Policy, volume string, slot, now time.Time) State {
 	return s
 }
 
-// patience is how long to wait before looking again at what could not start, by
-// how often that has been so: soon at first, then no more than every 15 minutes.
-func patience(waits int) time.Duration {
-	return min(30*time.Second<<min(waits, 10), 15*time.Minute)
-}
-
 // Wait is the volume's state when its slot cannot start for now: it is looked at
-// again at growing intervals until the slot ends.
+// again at growing intervals until the slot ends: soon at first, then no more than
+// every 15 minutes.
 func (s State) Wait(t Turn, why string, theirs bool, atLeast time.Duration, now time.Time) State {
 	if !s.Waiting.Equal(t.Slot) {
 		s.Waits = 0
 	}
 	s.Waiting, s.Why, s.Theirs = t.Slot, why, theirs
-	if s.Due = now.Add(max(patience(s.Waits), atLeast)); s.Due.After(t.Ends) && t.Ends.After(now) {
+	if s.Due = now.Add(max(Growing(s.Waits, 30*time.Second, 15*time.Minute), atLeast)); s.Due.After(t.Ends) && t.Ends.After(now) {
 		s.Due = t.Ends // the slot is lost then, which has to be told
 	}
 	s.Waits++

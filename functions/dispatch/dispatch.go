@@ -261,12 +261,9 @@ func (f *Function) putOff(ctx context.Context, chosen []candidate, cause error, 
 
 // leastWait is how long to leave alone what answered with an error.
 func leastWait(err error) time.Duration {
-	least := time.Duration(0)
-	if e, ok := errors.AsType[*backup.CloudError](err); ok {
-		least = min(e.After, time.Hour)
-		if e.Fault == backup.Operator {
-			least = max(least, 5*time.Minute)
-		}
+	least := backup.RetryAfter(err)
+	if backup.FaultOf(err) == backup.Operator {
+		least = max(least, 5*time.Minute)
 	}
 	return least
 }

@@ -408,10 +408,6 @@ func (j *judge) flight() backup.InFlight {
 	return f
 }
 
-// skewed is how far our clock may be ahead of the cloud's before retention removes
-// nothing.
-const skewed = 5 * time.Minute
-
 // retention decides about all backups of ours, and sums up.
 func (j *judge) retention(p *Plan) {
 	volumes := map[string][]string{} // with backups of ours, by project
@@ -488,7 +484,7 @@ func (j *judge) held(p Project, cloud Sum) string {
 		return "the ledger is not complete: nothing is removed before the next reconcile"
 	case j.Clock.IsZero():
 		return "what time it is by the cloud's own clock is not known"
-	case j.Read.Sub(j.Clock) > skewed:
+	case backup.Ahead(j.Read, j.Clock):
 		return fmt.Sprintf("this machine's clock is %s ahead of the cloud's", j.Read.Sub(j.Clock).Round(time.Second))
 	case p.Sum.Held():
 		return "brake of the project: " + p.Brake

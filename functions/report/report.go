@@ -104,17 +104,13 @@ type Function struct {
 	Count func(name string, n float64, labels ...string)
 }
 
-// ahead is how far our clock may be ahead of the cloud's. Further, and a period would
-// be over that has not begun.
-const ahead = 5 * time.Minute
-
 // Report handles the tick.
 func (f *Function) Report(ctx context.Context, t events.Tick) error {
 	ready, err := f.Ledger.Ready(ctx, t.Shard)
 	if err != nil || !ready {
 		return err // what is protected is not known yet
 	}
-	if theirs, ok := f.Cloud.Clock(); ok && t.At.After(theirs.Add(ahead)) {
+	if theirs, ok := f.Cloud.Clock(); ok && backup.Ahead(t.At, theirs) {
 		f.Log.ErrorContext(ctx, "no digests: the clock is ahead of OpenStack's", "ours", t.At.UTC().Format(time.RFC3339), "theirs", theirs.UTC().Format(time.RFC3339))
 		return nil
 	}
@@ -336,8 +332,6 @@ func (f *Function) readBack(ctx context.Context, in *backup.DigestInput, open []
 // mostWait is how long a letter that did not go is left alone at most.
 const mostWait = 6 * time.Hour
 
-func wait(tries int) time.Duration { return min(time.Minute<<min(tries, 20), mostWait) }
-
 // send tells everybody who has not been told yet, and writes down each who has at
 // once: whatever happens in between, nobody gets another letter, at worst the very
 // same one again.
@@ -466,7 +460,7 @@ func (f *Function) later(ctx context.Context, r *backup.Reporting, cause error, 
 	if p.Tries == 0 || p.Tries%8 == 0 {
 		level = slog.LevelError // the operator has to know
 	}
-	p.Again, p.Why = now.Add(wait(p.Tries)), clip(cause.Error())
+	p.Again, p.Why = now.Add(backup.Growing(p.Tries, time.Minute, mostWait)), clip(cause.Error())
 	p.Tries++
 	f.Log.Log(ctx, level, "digest not told", "project", r.Project, "digest", p.Digest.ID, "tries", p.Tries, "again", p.Again.UTC().Format(time.RFC3339), "why", p.Why)
 	f.Count("digests_total", 1, "later")

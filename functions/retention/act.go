@@ -116,7 +116,7 @@ func drifted(fate backup.Fate) bool {
 
 // trouble notes what stands in the way of a removal, and tells it if it is new.
 func (l *look) trouble(ctx context.Context, r *backup.Removal, what, why string, ours bool) {
-	r.Again = l.now.Add(growing(r.Tries))
+	r.Again = l.now.Add(retryIn(r.Tries))
 	if r.Trouble == why {
 		return
 	}
@@ -129,10 +129,9 @@ func (l *look) trouble(ctx context.Context, r *backup.Removal, what, why string,
 	tell(ctx, "backup cannot be removed now", "project", r.Project, "volume", r.Volume, "backup", r.Backup, "why", why)
 }
 
-// growing is how long until a removal is tried again: 1 minute to 6 hours.
-func growing(tries int) time.Duration {
-	return min(time.Minute<<min(max(tries-1, 0), 20), 6*time.Hour)
-}
+// retryIn is how long until a removal that was tried in vain is tried again: 1 minute
+// after the first time, up to 6 hours.
+func retryIn(tries int) time.Duration { return backup.Growing(tries-1, time.Minute, 6*time.Hour) }
 
 // ask asks Cinder to delete all that may go now of these volumes. An error ends
 // the look: what it stands for would only come again.
@@ -196,7 +195,7 @@ func (l *look) delete(ctx context.Context, fate backup.Fate) error {
 			// Cinder had taken it before, and did not do it.
 			r.Tries++
 		}
-		r.Asked, r.Again = l.now, l.now.Add(max(30*time.Second, growing(r.Tries)/2))
+		r.Asked, r.Again = l.now, l.now.Add(max(30*time.Second, retryIn(r.Tries)/2))
 		f.Log.InfoContext(ctx, "backup to be removed", "project", r.Project, "volume", r.Volume, "backup", r.Backup, "why", r.Why)
 		f.Count("removals_total", 1, "asked")
 		if l.now.Before(l.r.Released) && !again {
@@ -209,7 +208,7 @@ func (l *look) delete(ctx context.Context, fate backup.Fate) error {
 		return &hold{what: "service", why: backup.Said(err), wait: unserved, err: errNoService}
 	case fault == backup.Busy:
 		// It has come to another status since the list.
-		r.Again = l.now.Add(growing(1))
+		r.Again = l.now.Add(retryIn(1))
 		return nil
 	case fault == backup.Dependents, fault == backup.Owner, fault == backup.NeedsFull:
 		r.Tries++
@@ -223,19 +222,12 @@ func (l *look) delete(ctx context.Context, fate backup.Fate) error {
 	default: // Retry, Doubt
 		r.Tries++
 		f.Count("removals_total", 1, "refused")
-		r.Again = l.now.Add(max(growing(r.Tries), after(err)))
+		r.Again = l.now.Add(max(retryIn(r.Tries), backup.RetryAfter(err)))
 		if fault == backup.Doubt {
 			r.Asked = l.now // it may have been heard
 		}
 		return fmt.Errorf("backup %s: %w", b.ID, err)
 	}
-}
-
-func after(err error) time.Duration {
-	if e, ok := errors.AsType[*backup.CloudError](err); ok {
-		return min(e.After, time.Hour)
-	}
-	return 0
 }
 
 // see looks at what was asked for, and returns the volumes that something is gone

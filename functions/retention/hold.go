@@ -57,9 +57,9 @@ func (f *Function) clock(now time.Time, must bool) error {
 	switch {
 	case !ok && must:
 		return &hold{what: "clock", why: "the cloud's own time is not known", wait: unserved}
-	case ok && now.Sub(at) > ahead:
+	case ok && backup.Ahead(now, at):
 		// In words that stay the same from tick to tick.
-		return &hold{what: "clock", why: fmt.Sprintf("our clock is ahead of the cloud's by more than %s", ahead)}
+		return &hold{what: "clock", why: fmt.Sprintf("our clock is ahead of the cloud's by more than %s", backup.MostAhead)}
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package retention
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -85,12 +84,9 @@ func (l *look) gather(ctx context.Context) error {
 
 // unlisted is the hold for a list that could not be had.
 func unlisted(err error) error {
-	wait := 5 * time.Minute
-	if e, ok := errors.AsType[*backup.CloudError](err); ok {
-		wait = max(wait, min(e.After, time.Hour))
-		if e.Fault == backup.Operator || e.Fault == backup.Gone {
-			wait = time.Hour // asking again soon cannot help
-		}
+	wait := max(5*time.Minute, backup.RetryAfter(err))
+	if fault := backup.FaultOf(err); fault == backup.Operator || fault == backup.Gone {
+		wait = time.Hour // asking again soon cannot help
 	}
 	return &hold{what: "list", why: backup.Said(err), wait: wait, err: err}
 }

@@ -85,8 +85,6 @@ const (
 	patience = 15 * time.Minute
 	// longest is how long a project is left alone at most.
 	longest = 24 * time.Hour
-	// ahead is how far our clock may be before the cloud's.
-	ahead = 5 * time.Minute
 )
 
 // Retention handles the tick.

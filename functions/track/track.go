@@ -127,7 +127,7 @@ func (f *Function) project(ctx context.Context, runs []backup.Run, now time.Time
 	if err != nil {
 		// Asked again later, not at every tick: an OpenStack in trouble is left alone.
 		for _, r := range runs {
-			if _, aerr := f.Ledger.Advance(ctx, r, now.Add(max(30*time.Second, after(err)))); aerr != nil {
+			if _, aerr := f.Ledger.Advance(ctx, r, now.Add(max(30*time.Second, backup.RetryAfter(err)))); aerr != nil {
 				return errors.Join(err, aerr)
 			}
 		}
@@ -140,13 +140,6 @@ func (f *Function) project(ctx context.Context, runs []backup.Run, now time.Time
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func after(err error) time.Duration {
-	if e, ok := errors.AsType[*backup.CloudError](err); ok {
-		return min(e.After, time.Hour)
-	}
-	return 0
 }
 
 // see finds the backup of each run; one that has none is missing from the answer.
@@ -316,17 +309,13 @@ func (f *Function) stamps(ctx context.Context, t events.Tick) error {
 		default:
 			// Nova refuses while the server is locked, shelved or busy. It never fails the
 			// backup: it is tried again until it goes or a newer time takes its place.
-			outcome, again = "refused", t.At.Add(growing(d.Tries, 30*time.Second, 6*time.Hour))
+			outcome, again = "refused", t.At.Add(backup.Growing(d.Tries, 30*time.Second, 6*time.Hour))
 			f.Log.InfoContext(ctx, "server cannot take the time of its backup now", "project", d.Project, "server", d.Server, "err", err)
 		}
 		f.Count("stamps_total", 1, outcome)
 		errs = append(errs, f.Ledger.Stamped(context.WithoutCancel(ctx), d, again))
 	}
 	return errors.Join(errs...)
-}
-
-func growing(tries int, first, most time.Duration) time.Duration {
-	return min(first<<min(tries, 20), most)
 }
 
 // discards removes the broken backups of failed attempts.
@@ -347,7 +336,7 @@ func (f *Function) discards(ctx context.Context, t events.Tick) error {
 // discard removes one broken backup, after making sure that it is one: ours, and in
 // error now.
 func (f *Function) discard(ctx context.Context, d backup.Discard, now time.Time) (outcome string, again time.Time) {
-	later := now.Add(growing(d.Tries, 30*time.Second, time.Hour))
+	later := now.Add(backup.Growing(d.Tries, 30*time.Second, time.Hour))
 	b, err := f.Cloud.Backup(ctx, d.Project, d.Backup)
 	switch {
 	case backup.FaultOf(err) == backup.Gone && err != nil:

@@ -133,8 +133,8 @@ var identityRoutes = []route{
 	{method: "GET", pattern: "role_assignments", do: (*state).listAssignments},
 	{method: "PUT", pattern: "projects/ID/users/ID/roles/ID", do: (*state).grantRole},
 	{method: "DELETE", pattern: "projects/ID/users/ID/roles/ID", do: (*state).takeRole},
-	{method: "PUT", pattern: "projects/ID/groups/ID/roles/ID", do: (*state).grantGroupRole},
-	{method: "DELETE", pattern: "projects/ID/groups/ID/roles/ID", do: (*state).takeGroupRole},
+	{method: "PUT", pattern: "projects/ID/groups/ID/roles/ID", do: (*state).grantRole},
+	{method: "DELETE", pattern: "projects/ID/groups/ID/roles/ID", do: (*state).takeRole},
 }
 
 // inDomain names a thing inside a domain.
@@ -682,47 +682,58 @@ func (s *state) showDomain(q *request, _ time.Time) answer {
 	return ok(map[string]any{"domain": s.domainBody(d)})
 }
 
-// assignment finds what PUT and DELETE /projects/P/users/U/roles/R are about.
-func (s *state) assignment(q *request, rule string) (*user, Grant, answer) {
+// assignment finds what PUT and DELETE /projects/P/users/U/roles/R are about, and
+// /projects/P/groups/G/roles/R: the grants of the user or group, and the one named.
+func (s *state) assignment(q *request, rule string) (held *[]Grant, g Grant, a answer) {
 	if !q.token.allowed(true) {
 		return nil, Grant{}, forbiddenBy(rule)
 	}
-	p, u := s.projects[q.args[0]], s.users[q.args[1]]
+	p := s.projects[q.args[0]]
 	if p == nil {
 		return nil, Grant{}, keystoneFail(404, "Could not find project: %s.", q.args[0])
 	}
-	if u == nil {
-		return nil, Grant{}, keystoneFail(404, "Could not find user: %s.", q.args[1])
+	if q.path[2] == "groups" {
+		group := s.groups.find(q.args[1])
+		if group == nil {
+			return nil, Grant{}, keystoneFail(404, "Could not find group: %s.", q.args[1])
+		}
+		held = &group.grants
+	} else {
+		u := s.users[q.args[1]]
+		if u == nil {
+			return nil, Grant{}, keystoneFail(404, "Could not find user: %s.", q.args[1])
+		}
+		held = &u.grants
 	}
 	for name, id := range s.roles {
 		if id == q.args[2] {
-			return u, On(p.id, name), answer{}
+			return held, On(p.id, name), answer{}
 		}
 	}
 	return nil, Grant{}, keystoneFail(404, "Could not find role: %s.", q.args[2])
 }
 
 func (s *state) grantRole(q *request, _ time.Time) answer {
-	u, g, a := s.assignment(q, "create_grant")
-	if u == nil {
+	held, g, a := s.assignment(q, "create_grant")
+	if held == nil {
 		return a
 	}
-	if !slices.Contains(u.grants, g) {
-		u.grants = append(u.grants, g)
+	if !slices.Contains(*held, g) {
+		*held = append(*held, g)
 	}
 	return done(204)
 }
 
 func (s *state) takeRole(q *request, _ time.Time) answer {
-	u, g, a := s.assignment(q, "revoke_grant")
-	if u == nil {
+	held, g, a := s.assignment(q, "revoke_grant")
+	if held == nil {
 		return a
 	}
-	i := slices.Index(u.grants, g)
+	i := slices.Index(*held, g)
 	if i < 0 {
 		return keystoneFail(404, "Could not find role assignment with role: %s, user or group: %s, project, domain, or system: %s.", q.args[2], q.args[1], q.args[0])
 	}
-	u.grants = slices.Delete(u.grants, i, i+1)
+	*held = slices.Delete(*held, i, i+1)
 	return done(204)
 }
 

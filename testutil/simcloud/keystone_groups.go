@@ -215,51 +215,6 @@ func (s *state) leaveGroup(q *request, _ time.Time) answer {
 	return done(204)
 }
 
-// groupAssignment finds what PUT and DELETE /projects/P/groups/G/roles/R are about.
-func (s *state) groupAssignment(q *request, rule string) (*group, Grant, answer) {
-	if !q.token.allowed(true) {
-		return nil, Grant{}, forbiddenBy(rule)
-	}
-	p := s.projects[q.args[0]]
-	if p == nil {
-		return nil, Grant{}, keystoneFail(404, "Could not find project: %s.", q.args[0])
-	}
-	g := s.groups.find(q.args[1])
-	if g == nil {
-		return nil, Grant{}, keystoneFail(404, "Could not find group: %s.", q.args[1])
-	}
-	for name, id := range s.roles {
-		if id == q.args[2] {
-			return g, On(p.id, name), answer{}
-		}
-	}
-	return nil, Grant{}, keystoneFail(404, "Could not find role: %s.", q.args[2])
-}
-
-func (s *state) grantGroupRole(q *request, _ time.Time) answer {
-	g, grant, a := s.groupAssignment(q, "create_grant")
-	if g == nil {
-		return a
-	}
-	if !slices.Contains(g.grants, grant) {
-		g.grants = append(g.grants, grant)
-	}
-	return done(204)
-}
-
-func (s *state) takeGroupRole(q *request, _ time.Time) answer {
-	g, grant, a := s.groupAssignment(q, "revoke_grant")
-	if g == nil {
-		return a
-	}
-	i := slices.Index(g.grants, grant)
-	if i < 0 {
-		return keystoneFail(404, "Could not find role assignment with role: %s, user or group: %s, project, domain, or system: %s.", q.args[2], q.args[1], q.args[0])
-	}
-	g.grants = slices.Delete(g.grants, i, i+1)
-	return done(204)
-}
-
 // A roleRow is one row of GET /v3/role_assignments.
 type roleRow struct {
 	user  *user

@@ -158,8 +158,6 @@ var functions = map[string]any{
 	// quota makes one of the two quotas ready to be shown: quota "Backups" .Backups .Zone.
 	// It has What, Q (the facts), Used, Limit, Needs and When in words, Colour and Width.
 	"quota": quota,
-	// or2 is the first text that is not empty.
-	"or2": func(a, b string) string { return cmp.Or(a, b) },
 }
 
 func plural(n int, word string) string {

@@ -1,0 +1,28 @@
+package backup
+
+import (
+	"testing"
+	"time"
+)
+
+func TestAhead(t *testing.T) {
+	for _, c := range []struct {
+		name, ours, clouds string
+		want               bool
+	}{
+		{"the same time", "22T12:00", "22T12:00", false},
+		{"five minutes are borne", "22T12:05", "22T12:00", false},
+		{"a minute more is not", "22T12:06", "22T12:00", true},
+		{"nor is a day", "23T12:00", "22T12:00", true},
+		{"a clock that is behind is believed", "21T12:00", "22T12:00", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := Ahead(on(c.ours), on(c.clouds)); got != c.want {
+				t.Errorf("got %v, want %v", got, c.want)
+			}
+		})
+	}
+	if noon := on("22T12:00"); !Ahead(noon.Add(MostAhead+1), noon) || Ahead(noon.Add(MostAhead), noon) || MostAhead != 5*time.Minute {
+		t.Error("the edge is not at five minutes, as docs/operators.md has it")
+	}
+}
