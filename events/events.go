@@ -75,13 +75,13 @@ func NewTick(name string, shard int, at time.Time) Event {
 func DecodeTick(e Event) (Tick, error) {
 	name, ok := strings.CutPrefix(e.Type, tickPrefix)
 	if !ok || name == "" {
-		return Tick{}, fmt.Errorf("not a tick: type %q", e.Type)
+		return Tick{}, fmt.Errorf("not a tick: type %.80q", e.Type)
 	}
 	rest, ok := strings.CutPrefix(e.ID, name+"/")
 	digits, _, ok2 := strings.Cut(rest, "@")
 	shard, err := strconv.Atoi(digits)
 	if !ok || !ok2 || err != nil || shard < 0 {
-		return Tick{}, fmt.Errorf("not a tick's id: %q, want NAME/SHARD@TIME", e.ID)
+		return Tick{}, fmt.Errorf("not a tick's id: %.80q, want NAME/SHARD@TIME", e.ID)
 	}
 	if e.At.IsZero() {
 		return Tick{}, errors.New("a tick without a time")

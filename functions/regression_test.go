@@ -90,14 +90,14 @@ func TestNotificationsThatAreLostDoubledLateAndOutOfOrder(t *testing.T) {
 			p := &postman{rnd: rand.New(rand.NewPCG(seed, 2))}
 			lost, twice, late := 0, 0, 0
 			p.change = func(e events.Event) []events.Event {
-				switch rnd.IntN(5) {
-				case 0:
+				switch rnd.IntN(8) {
+				case 0, 1, 2, 3:
 					lost++
 					return nil
-				case 1:
+				case 4:
 					twice++
 					return []events.Event{e, e}
-				case 2:
+				case 5, 6:
 					late++
 					p.keep(e)
 					return nil
@@ -335,10 +335,16 @@ func TestBackupsThatCannotBeIncremental(t *testing.T) {
 		s.Cloud.FullNextBackup(s.Seeded.Volumes["web-1-data"])
 		slots(s, 3)
 		s.want("then", s.backups("web-1-data"), "full available", "full available", "incremental available", "full available")
-		r, ok, err := s.Home.Ledger.Find(s.ctx, s.backupsOf("web-1-data")[1].ID)
+		made := s.backupsOf("web-1-data")[1].ID
+		r, ok, err := s.Home.Ledger.Find(s.ctx, made)
 		s.check(err)
 		if !ok || r.Kind != backup.Full {
-			t.Errorf("the ledger has it as %q", r.Kind)
+			t.Errorf("the ledger has the backup as %q", r.Kind)
+		}
+		runs, err := s.Home.Ledger.Finished(s.ctx, s.Seeded.Projects["alpha"], 100)
+		s.check(err)
+		if i := slices.IndexFunc(runs, func(r backup.Run) bool { return r.Backup == made }); i < 0 || runs[i].Kind != backup.Full {
+			t.Errorf("the ledger has the run as %+v", runs)
 		}
 	})
 }
@@ -409,7 +415,7 @@ func (s *tale) as(user, project string, do func(post func(path, body string) map
 func TestAVolumeThatMovesStartsAnewInItsProject(t *testing.T) {
 	for _, user := range []string{"backup-svc", "backup-min"} {
 		t.Run(user, func(t *testing.T) {
-			s := tell(t, world.Options{User: user, Environ: []string{"STAFFELN_BACKUP_PERIOD=2h"}}).quiet()
+			s := tell(t, world.Options{User: user, Environ: []string{"STAFFELN_BACKUP_PERIOD=2h"}, Cloud: simcloud.Options{Quota: unlimited}}).quiet()
 			s.optIn("web-1")
 			s.optIn("app-1")
 			s.pass(2*time.Hour+20*time.Minute, 10*time.Minute)
@@ -555,6 +561,9 @@ func TestAYearInSeveralZones(t *testing.T) {
 		environ = append(environ, "STAFFELN_CLASS_"+strings.ToUpper(strings.ReplaceAll(server, "-", ""))+"_TIME_ZONE="+zone)
 	}
 	begin := time.Date(2028, 2, 20, 18, 0, 0, 0, time.UTC)
+	redis := services.RedisServer(t) // the embedded one would take longer than all the rest
+	redis.FlushAll()
+	environ = append(environ, "STAFFELN_REDIS_URL="+redis.URL())
 	s := tell(t, world.Options{Start: begin, Environ: environ, Deaf: true, Cloud: simcloud.Options{Quota: unlimited}}).quiet()
 	for server := range zones {
 		s.Cloud.SetServerMetadata(s.Seeded.Servers[server], map[string]string{"backup": strings.ReplaceAll(server, "-", "")})
@@ -568,7 +577,6 @@ func TestAYearInSeveralZones(t *testing.T) {
 	for day := range days {
 		s.Jump(begin.AddDate(0, 0, day))
 		s.step(time.Minute)
-		s.step(5 * time.Minute)
 		s.step(5 * time.Minute)
 	}
 	for server, name := range zones {
@@ -607,16 +615,17 @@ func TestAYearInSeveralZones(t *testing.T) {
 func TestTenThousandServersOptIn(t *testing.T) {
 	redis := services.RedisServer(t) // with ten thousand of anything, the embedded one is slow
 	redis.FlushAll()
-	const projects, each, most = 20, 500, 100
+	const projects, most = 20, 100
+	each := 500 / min(stride, 5) // two thousand of them under the race detector
 	s := tell(t, world.Options{Deaf: true, Environ: []string{"STAFFELN_REDIS_URL=" + redis.URL(), "STAFFELN_MAX_RUNNING=100", "STAFFELN_RECONCILE_PERIOD=24h", "STAFFELN_BACKUPS_PERIOD=24h"},
 		Cloud: simcloud.Options{Workers: -1, Quota: unlimited, BackupTime: func(simcloud.Volume, bool) time.Duration { return time.Minute }}}).quiet()
 	var ids []string
 	for p := range projects {
-		id := s.Cloud.AddProject(fmt.Sprintf("p%02d", p))
-		ids = append(ids, id)
-		for i := range each {
-			s.Cloud.AddServer(id, fmt.Sprintf("s%03d", i), map[string]string{"backup": "yes"}, s.Cloud.AddVolume(id, "v", 1, nil))
-		}
+		ids = append(ids, s.Cloud.AddProject(fmt.Sprintf("p%02d", p)))
+	}
+	for i := range projects * each {
+		id := ids[i%projects]
+		s.Cloud.AddServer(id, fmt.Sprintf("s%05d", i), map[string]string{"backup": "yes"}, s.Cloud.AddVolume(id, "v", 1, nil))
 	}
 	s.Cloud.Reset()
 	for round := range 6 {
@@ -632,8 +641,18 @@ func TestTenThousandServersOptIn(t *testing.T) {
 		if n > most {
 			t.Fatalf("%d under way, want %d at most", n, most)
 		}
-		if round == 5 && (n != most || len(running) != projects) {
-			t.Errorf("%d under way in %d projects, want %d in all %d", n, len(running), most, projects)
+		if round < 5 {
+			continue
+		}
+		if n != most {
+			t.Errorf("%d under way, want %d", n, most)
+		}
+		// Whichever shard came first has taken the places; among its projects they are
+		// shared evenly.
+		for _, id := range ids {
+			if share := (most + len(running) - 1) / len(running); running[id] > share {
+				t.Errorf("a project has %d of %d places, which %d share", running[id], n, len(running))
+			}
 		}
 	}
 	if n := s.posts(); n != most {
@@ -698,6 +717,9 @@ func TestAProcessThatKnowsNoProjects(t *testing.T) {
 			_ = s.Reconnect(s.ctx) // the second process, which may not even start
 			s.check(s.Home.Ledger.AskReconcile(s.ctx))
 			s.pass(15*time.Minute, time.Minute)
+			if n := s.said.times("server withdrawn"); n != 0 {
+				t.Errorf("%d servers are taken for gone", n)
+			}
 			s.Cloud.SetInject(nil)
 			s.check(s.Reconnect(s.ctx))
 			s.check(s.Home.Ledger.AskReconcile(s.ctx))
@@ -722,16 +744,34 @@ func TestAProcessThatKnowsNoProjects(t *testing.T) {
 	}
 }
 
-// A first backup that failed is nothing to build on, in whatever slot.
+// A first backup that failed is nothing to build on, in whatever slot, though it
+// cannot be removed and stays in every list.
 func TestAFirstBackupThatFails(t *testing.T) {
 	s := tell(t, world.Options{Environ: []string{"STAFFELN_BACKUP_PERIOD=1h"}}).quiet()
 	for range 4 {
 		s.Cloud.FailNextBackup(s.Seeded.Volumes["web-1-data"], "rados: timed out")
 	}
+	var early atomic.Int32
+	s.Cloud.SetInject(func(r *http.Request, op string) *simcloud.Fault {
+		switch op {
+		case "DELETE /volume/backups/ID":
+			return simcloud.Refused(403, "Policy doesn't allow backup:delete to be performed.")
+		case "POST /volume/backups":
+			body, _ := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			if bytes.Contains(body, []byte(`"incremental":true`)) && !slices.Contains(s.backups("web-1-data"), "full available") {
+				early.Add(1)
+			}
+		}
+		return nil
+	})
 	s.optIn("web-1")
 	s.pass(3*time.Hour+20*time.Minute, 5*time.Minute)
-	s.want("two slots lost, and then a full one", s.backups("web-1-data"), "full deleted", "full deleted", "full deleted", "full deleted", "full available", "incremental available")
+	s.want("two slots lost, and then a full one", s.backups("web-1-data"), "full error", "full error", "full error", "full error", "full available", "incremental available")
 	s.want("each is told", s.failures("alpha"), "web-1-data: cinder: rados: timed out", "web-1-data: cinder: rados: timed out")
+	if n := early.Load(); n != 0 {
+		t.Errorf("asked for as incremental %d times with nothing to build on", n)
+	}
 }
 
 // One volume takes longer than any deadline: the others do not wait for it, and when
@@ -748,16 +788,17 @@ func TestASlowVolumeHoldsNobodyUp(t *testing.T) {
 	slow.Store(s.Seeded.Volumes["db-1-data"])
 	s.optIn("web-1")
 	s.optIn("db-1")
-	s.pass(5*time.Hour+20*time.Minute, 5*time.Minute)
+	s.pass(30*time.Minute, 5*time.Minute)
 	slow.Store("")
+	s.wantShort("it is slow", "db-1-data", "F:creating")
+	s.pass(4*time.Hour+50*time.Minute, 5*time.Minute)
 	s.wantShort("the others go on", "web-1-data", "F I I F I I")
-	s.wantShort("the slow one", "db-1-data", "F")
 	late := s.backupsOf("db-1-data")[0]
-	if r, ok, err := s.Home.Ledger.Find(s.ctx, late.ID); err != nil || !ok || r.Status != "available" {
+	if r, ok, err := s.Home.Ledger.Find(s.ctx, late.ID); err != nil || !ok || late.Status != "available" || r.Status != "available" {
 		t.Errorf("the ledger has the late one as %+v (%v), %v", r, ok, err)
 	}
 	s.pass(10*time.Hour, 5*time.Minute)
-	if got := s.short("db-1-data"); !strings.HasPrefix(got, "f i i F") {
+	if got := s.short("db-1-data"); !strings.HasPrefix(got, "f i i f i i F") {
 		t.Errorf("ten hours later: %s", got)
 	}
 	s.idle()
@@ -767,14 +808,14 @@ func TestASlowVolumeHoldsNobodyUp(t *testing.T) {
 // One tenant's nonsense in a retention time is told to that tenant, and ends
 // nobody's removals, not even his own.
 func TestNonsenseForARetentionTime(t *testing.T) {
-	for _, words := range []string{"9999y", "", "fortnight", "-1d", "2w 3d", "1\x00y", strings.Repeat("9", 250)} {
+	for _, words := range []string{"9999y", "", "fortnight", "1\x00y" + strings.Repeat("9", 200)} {
 		t.Run(fmt.Sprintf("%q", words), func(t *testing.T) {
 			s := tell(t, world.Options{Environ: []string{"STAFFELN_BACKUP_PERIOD=2h", "STAFFELN_FULL_BACKUP_DEPTH=0", "STAFFELN_RETENTION_TIME=3h"}, Cloud: simcloud.Options{Quota: unlimited}}).quiet()
 			s.Cloud.SetServerMetadata(s.Seeded.Servers["db-1"], map[string]string{"backup": "yes", "backup-retention": words})
 			s.optIn("web-1")
 			s.pass(9*time.Hour, 15*time.Minute)
 			for _, v := range []string{"web-1-data", "db-1-data"} {
-				if got := s.short(v); !strings.HasPrefix(got, "f f F") {
+				if got := s.short(v); !strings.HasPrefix(got, "f f f F") {
 					t.Errorf("%s: %s", v, got)
 				}
 			}
@@ -842,16 +883,17 @@ func TestNamesOfAnyLetters(t *testing.T) {
 	for range 2 {
 		c.Cloud.FailNextBackup(v, strings.Repeat("💥\x00\r\n", 80))
 	}
-	c.pass(21*time.Hour, 10*time.Minute)
+	c.pass(19*time.Hour, 10*time.Minute)
+	if got := c.failures("alpha"); len(got) != 1 || !strings.Contains(got[0], "🚀") {
+		t.Errorf("failures: %q", got)
+	}
+	c.pass(2*time.Hour, 10*time.Minute)
 	got := c.backups("rocket")
 	if len(got) < 4 || got[0] != "full deleted" || got[1] != "full deleted" || got[2] != "full available" || got[3] != "incremental available" {
 		t.Errorf("its backups: %q", got)
 	}
 	if n := len(c.backups("web-1-data")); n < 10 {
 		t.Errorf("another server has %d backups", n)
-	}
-	if got := c.failures("alpha"); len(got) != 1 || !strings.Contains(got[0], "🚀") {
-		t.Errorf("failures: %q", got)
 	}
 	if got := c.to("owner@example.org"); len(got) != 1 || !strings.Contains(got[0].HTML, "🚀é字") {
 		t.Errorf("%d letters: %q", len(got), c.subjects("owner@example.org"))
@@ -873,7 +915,7 @@ func TestSeveralProcessesWithoutALock(t *testing.T) {
 	all := func() {
 		c.check(c.Hear(c.ctx))
 		var together sync.WaitGroup
-		for range 4 {
+		for range 3 {
 			for _, f := range c.Home.Functions {
 				for shard := range c.Home.Ledger.Shards() {
 					if h := f.On["tick."+f.Name]; h != nil {
@@ -884,10 +926,10 @@ func TestSeveralProcessesWithoutALock(t *testing.T) {
 		}
 		together.Wait()
 	}
-	c.removing.blind = true // four at once: a parent and its child are seen at other moments
+	c.Home.Wire(c.Home.Cloud) // without the witness, who is for one goroutine
 	asked := func() int { return c.Cloud.Calls()["DELETE /volume/backups/ID"] }
-	for range 9 * 3 {
-		c.Jump(c.Now().Add(20 * time.Minute))
+	for range 9 * 2 {
+		c.Jump(c.Now().Add(30 * time.Minute))
 		all()
 		c.Jump(c.Now().Add(10 * time.Second))
 		all()
@@ -903,7 +945,7 @@ func TestSeveralProcessesWithoutALock(t *testing.T) {
 			t.Errorf("%s: %s", v, got)
 		}
 	}
-	if n := asked(); n > 4*12 {
+	if n := asked(); n > 3*12 {
 		t.Errorf("12 backups were to be deleted %d times", n)
 	}
 	if handed, letters := len(c.box.Handed()), len(c.box.Letters()); handed != letters || letters < 6 {
@@ -919,13 +961,11 @@ func TestARunThatEndsWhileTheDigestIsSent(t *testing.T) {
 	c.quiet()
 	c.optIn("web-1")
 	c.pass(19*time.Hour+50*time.Minute, 10*time.Minute)
-	c.optIn("app-1")
-	c.step(time.Minute)
 	c.Jump(sunday.Add(20*time.Hour - time.Minute))
 	ended := 0
 	c.box.SetTrouble(func(backup.Letter) world.Trouble {
 		before := len(c.ended())
-		c.Jump(c.Now().Add(5 * time.Minute))
+		c.Jump(c.Now().Add(35 * time.Minute))
 		c.Cloud.Advance()
 		for shard := range c.Home.Ledger.Shards() {
 			for _, f := range c.Home.Functions {
@@ -937,9 +977,9 @@ func TestARunThatEndsWhileTheDigestIsSent(t *testing.T) {
 		ended += len(c.ended()) - before
 		return world.Trouble{}
 	})
-	// A second slow backup, so that some run is open when the time comes.
+	// Another of the same project, so that a run of its is open when the time comes.
 	takes = 30 * time.Minute
-	c.optIn("mail-1")
+	c.optIn("db-1")
 	c.step(30 * time.Second)
 	c.Jump(sunday.Add(20 * time.Hour))
 	c.Cloud.Advance()
@@ -962,22 +1002,14 @@ func TestTheHostsZoneDoesNotMatter(t *testing.T) {
 		}
 		return
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.v", "-test.count=1",
-		"-test.run=^(TestTheHostsZoneDoesNotMatter|TestFromOptingInToTheSecondSlot|TestEverythingFailed)$")
+	again := []string{t.Name(), "TestFromOptingInToTheSecondSlot"}
+	if stride == 1 { // under the race detector it takes long
+		again = append(again, "TestEverythingFailed")
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.v", "-test.count=1", "-test.run=^("+strings.Join(again, "|")+")$")
 	cmd.Env = append(os.Environ(), "TZ=Pacific/Kiritimati")
 	out, err := cmd.CombinedOutput()
-	if err != nil || strings.Count(string(out), "--- PASS: Test") != 3 {
+	if err != nil || strings.Count(string(out), "--- PASS: Test") != len(again) {
 		t.Errorf("%v\n%s", err, out)
 	}
-}
-
-// The backups of a project that is gone are removed when their time is over.
-func TestTheBackupsOfADeletedProject(t *testing.T) {
-	s := young(t, world.Options{})
-	s.Cloud.DeleteServer(s.Seeded.Servers["web-1"])
-	s.Cloud.DeleteVolume(s.Seeded.Volumes["web-1-data"])
-	s.Cloud.DeleteProject(s.Seeded.Projects["alpha"])
-	s.check(s.Reconnect(s.ctx))
-	s.pass(72*time.Hour, 30*time.Minute)
-	s.wantShort("three days later", "web-1-data", "f i i f i i f i")
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -312,12 +313,22 @@ func (h *Home) Post() *mail.Post {
 	for _, name := range s.MailChannels {
 		switch name {
 		case config.ChannelResend:
-			p.Channels = append(p.Channels, mail.Resend{Sender: from, Key: s.ResendAPIKey.Reveal(), URL: s.ResendURL.Reveal(), Timeout: s.MailTimeout})
+			secure, err := s.ResendTLS()
+			if err != nil {
+				h.Log.Error("STAFFELN_RESEND_CA", "err", err) // as below
+			}
+			var transport http.RoundTripper // the usual one
+			if secure != nil {
+				t := http.DefaultTransport.(*http.Transport).Clone()
+				t.TLSClientConfig = secure
+				transport = t
+			}
+			p.Channels = append(p.Channels, mail.Resend{Sender: from, Key: s.ResendAPIKey.Reveal(), URL: s.ResendURL.Reveal(), Timeout: s.MailTimeout, Transport: transport})
 		case config.ChannelSMTP:
 			secure, err := s.SMTPTLS()
 			if err != nil {
 				// It was readable at the start. Without it, the system's certificates have to do.
-				h.Log.Error("STAFFELN_SMTP_CA", "err", err)
+				h.Log.Error("TLS to the mail server", "err", err)
 			}
 			p.Channels = append(p.Channels, mail.SMTP{Sender: from, Host: s.SMTPHost, Port: s.SMTPPort, Security: s.SMTPSecurity,
 				User: s.SMTPUser, Password: s.SMTPPassword.Reveal(), TLS: secure, Timeout: s.MailTimeout})

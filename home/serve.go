@@ -31,7 +31,9 @@ type Serving struct {
 	Log   *slog.Logger
 }
 
-// Run serves, with TLS where the settings have a certificate, until ctx ends.
+// Run serves until ctx ends, with TLS where secure is not nil. Where that verifies
+// certificates of callers if they show one, only those who do are answered, but for
+// health and readiness.
 func (v Serving) Run(ctx context.Context, secure *tls.Config) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", v.Address)
 	if err != nil {
@@ -52,6 +54,9 @@ func (v Serving) Run(ctx context.Context, secure *tls.Config) error {
 	}
 	if secure != nil {
 		listener = tls.NewListener(listener, secure)
+		if secure.ClientAuth == tls.VerifyClientCertIfGiven {
+			srv.Handler = known(v.Handler)
+		}
 	}
 	drained := make(chan struct{})
 	unhook := context.AfterFunc(ctx, func() {
@@ -118,22 +123,32 @@ func (r *roomy) Close() error {
 // again when they change, so that a certificate can be renewed without a restart;
 // one that cannot be used is told, and the old one stays.
 func (s Settings) ServeTLS(log *slog.Logger) (*tls.Config, error) {
-	c, err := s.ListenTLS()
-	if c == nil || err != nil {
-		return nil, err
-	}
-	r := &renewal{s: s, log: log, now: &c.Certificates[0], seen: s.stamp(), looked: time.Now()}
-	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return r.certificate(time.Now()), nil }}, nil
+	return renewed(log, s.ListenTLS, s.TLSCert, s.TLSKey, s.TLSClientCA)
 }
 
-// A renewal has the certificate that is in the files.
+// renewed reads a server's TLS from files, now and whenever they have changed.
+func renewed(log *slog.Logger, read func() (*tls.Config, error), files ...string) (*tls.Config, error) {
+	first, err := read()
+	if first == nil || err != nil {
+		return nil, err
+	}
+	// What is wanted of callers is Serving's to see, too.
+	first.NextProtos = []string{"http/1.1"}
+	r := &renewal{read: read, files: files, log: log, now: first, looked: time.Now()}
+	r.seen = r.stamp()
+	served := first.Clone()
+	served.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return r.config(time.Now()), nil }
+	return served, nil
+}
+
+// A renewal has what is in the files.
 type renewal struct {
-	s   Settings
-	log *slog.Logger
+	read  func() (*tls.Config, error)
+	files []string
+	log   *slog.Logger
 
 	mu     sync.Mutex
-	now    *tls.Certificate
+	now    *tls.Config
 	seen   string
 	looked time.Time
 }
@@ -141,38 +156,55 @@ type renewal struct {
 // renewalLook is how often the files are looked at, at most.
 const renewalLook = 5 * time.Second
 
-func (r *renewal) certificate(at time.Time) *tls.Certificate {
+func (r *renewal) config(at time.Time) *tls.Config {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if at.Sub(r.looked) < renewalLook {
 		return r.now
 	}
 	r.looked = at
-	stamp := r.s.stamp()
+	stamp := r.stamp()
 	if stamp == r.seen {
 		return r.now
 	}
-	c, err := r.s.ListenTLS()
+	c, err := r.read()
+	r.seen = stamp
 	if err != nil || c == nil {
-		// Perhaps only one of the two files is there yet: the other changes the stamp.
-		r.seen = stamp
+		// Perhaps only one of the files is there yet: the others change the stamp.
 		r.log.Error("the certificate cannot be renewed: the old one stays", "err", err)
 		return r.now
 	}
-	r.now, r.seen = &c.Certificates[0], stamp
+	c.NextProtos = r.now.NextProtos
+	r.now = c
 	r.log.Info("certificate renewed")
 	return r.now
 }
 
 // stamp changes when one of the files does.
-func (s Settings) stamp() string {
+func (r *renewal) stamp() string {
 	all := ""
-	for _, path := range []string{s.TLSCert, s.TLSKey} {
+	for _, path := range r.files {
 		if info, err := os.Stat(path); err == nil {
 			all += fmt.Sprint(info.Size(), info.ModTime().UnixNano(), " ")
 		}
 	}
 	return all
+}
+
+// known lets those through who have shown a certificate. Who asks for health or
+// readiness is the platform, which has none.
+func known(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.EscapedPath() {
+		case "/healthz", "/_/health", "/readyz", "/_/ready":
+		default:
+			if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+				http.Error(w, "a client certificate is needed", http.StatusForbidden)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Serve serves the front on LISTEN until ctx ends.
@@ -199,5 +231,10 @@ func (h *Home) ServeMetrics(ctx context.Context) error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", h.Metrics.Handler())
-	return Serving{Address: h.Settings.MetricsListen, Handler: mux, Drain: time.Second, Log: h.Log}.Run(ctx, nil)
+	s := h.Settings
+	secure, err := renewed(h.Log, s.MetricsTLS, s.MetricsCert, s.MetricsKey, s.MetricsClientCA)
+	if err != nil {
+		return err
+	}
+	return Serving{Address: s.MetricsListen, Handler: mux, Drain: time.Second, Log: h.Log}.Run(ctx, secure)
 }

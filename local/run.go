@@ -114,7 +114,11 @@ func deliver(p *parts, h *home.Home, connector bool, log *slog.Logger) error {
 	if connector {
 		// Routes are the catalogue's; what they lead to is the containers' business.
 		wired = functions.All(functions.Needs{Settings: s.Functions(), Log: log, Count: h.Metrics.Count})
-		invoker = &cloudevents.Client{Base: s.FunctionURL.Reveal()}
+		secure, err := s.FunctionTLS()
+		if err != nil {
+			return err
+		}
+		invoker = &cloudevents.Client{Base: s.FunctionURL.Reveal(), HTTP: cloudevents.HTTP(secure)}
 	}
 	invoker = runtime.Wrap(invoker, runtime.Observed(runtime.Logged(log), h.Metrics.Observe), runtime.Timeout(invocationTimeout))
 	router := runtime.NewRouter(wired, invoker)

@@ -93,7 +93,8 @@ func parseTime(s string) (time.Time, bool) {
 		"2006-01-02T15:04:05Z0700",
 	} {
 		if at, err := time.Parse(layout, s); err == nil {
-			return at.UTC(), true
+			at = at.UTC()
+			return at, at.Year() >= 0 && at.Year() <= 9999 // a zone can carry it beyond what can be written again
 		}
 	}
 	return time.Time{}, false

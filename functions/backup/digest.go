@@ -159,6 +159,9 @@ type DigestInput struct {
 	Keys    Keys
 	// DeadlineBase and DeadlinePerGiB say how long a backup may take.
 	DeadlineBase, DeadlinePerGiB time.Duration
+	// Steady, if set, stands in for [Steady]: it takes a while, and whoever makes many
+	// digests for one moment can remember.
+	Steady func(p Policy, now time.Time) int
 }
 
 // Summarise makes the facts of a digest, and what the next one needs to know of
@@ -166,6 +169,9 @@ type DigestInput struct {
 func Summarise(in DigestInput) (Digest, map[string]time.Time) {
 	if in.Zone == nil {
 		in.Zone = time.UTC
+	}
+	if in.Steady == nil {
+		in.Steady = Steady
 	}
 	d := Digest{
 		ID:      in.Project.ID + "@" + in.To.UTC().Format(Stamp),
@@ -181,7 +187,7 @@ func Summarise(in DigestInput) (Digest, map[string]time.Time) {
 	})
 	d.Removals = len(d.Removed)
 	if in.QuotaUnknown == "" {
-		d.Backups, d.Gigabytes = Forecast(in.Quota, in.Volumes, in.Records, in.Classes, in.To)
+		d.Backups, d.Gigabytes = Forecast(in.Quota, in.Volumes, in.Records, in.Classes, in.Steady, in.To)
 	}
 	return d, failing
 }

@@ -228,7 +228,7 @@ func TestForecast(t *testing.T) {
 				records = append(records, Record{ID: fmt.Sprint(id, j), Volume: id, Size: 10})
 			}
 		}
-		b, g := Forecast(c.quota, volumes, records, classes, now)
+		b, g := Forecast(c.quota, volumes, records, classes, Steady, now)
 		full := ""
 		if !b.Full.IsZero() {
 			full = b.Full.Format("2006-01-02")

@@ -10,8 +10,9 @@ const horizon = 366
 
 // Forecast tells how full both quotas are, what the policies of now will need of
 // them once they have run their course, and the day on which a limit is reached.
-// It takes what is not ours to stay as it is.
-func Forecast(q Quota, volumes []Protected, records []Record, classes Classes, now time.Time) (backups, gigabytes QuotaFact) {
+// It takes what is not ours to stay as it is. Steady says how many backups a volume
+// will have; see [Steady].
+func Forecast(q Quota, volumes []Protected, records []Record, classes Classes, steadyOf func(Policy, time.Time) int, now time.Time) (backups, gigabytes QuotaFact) {
 	backups, gigabytes = quotaFact(q.Backups), quotaFact(q.Gigabytes)
 	have := map[string]int{}
 	ours, oursGiB := 0, 0
@@ -32,10 +33,10 @@ func Forecast(q Quota, volumes []Protected, records []Record, classes Classes, n
 			continue
 		}
 		p := classes.Strictest(v.Enrolments, now)
-		key := p.Schedule.String() + "|" + p.Retention.String() + "|" + p.Rules.String() + "|" + p.ChainAge.String() + "|" + strconv.Itoa(p.Depth) + "|" + p.Archive.Container + string(p.Archive.Every)
+		key := p.Words()
 		most, ok := steady[key]
 		if !ok {
-			most = Steady(p, now)
+			most = steadyOf(p, now)
 			steady[key] = most
 		}
 		paces = append(paces, pace{have: have[v.Volume], most: most, size: v.Size, perDay: float64(24*time.Hour) / float64(max(p.Schedule.Interval(now), time.Second))})
@@ -70,6 +71,13 @@ func Forecast(q Quota, volumes []Protected, records []Record, classes Classes, n
 		}
 	}
 	return backups, gigabytes
+}
+
+// Words are everything of a policy that [Steady] goes by: two of the same words come
+// to the same.
+func (p Policy) Words() string {
+	return p.Schedule.String() + "|" + p.Retention.String() + "|" + p.Rules.String() + "|" + p.ChainAge.String() + "|" + strconv.Itoa(p.Depth) + "|" +
+		p.Archive.Container + "|" + string(p.Archive.Every)
 }
 
 // most synthetic backups that a policy is judged by.

@@ -16,6 +16,9 @@ const (
 	Go Action = iota
 	// Adopt: a backup of this run is there already, under way or done.
 	Adopt
+	// Done: the backup of this run is there, complete and told of. A clock that was
+	// wrong had made the slot be forgotten.
+	Done
 	// Skip: the owner wants the volume left out; not before its next slot.
 	Skip
 	// Wait: it cannot start now; look again within the slot.
@@ -95,6 +98,9 @@ func WhatToStart(p Policy, keys Keys, s State, t Turn, f Facts, now time.Time) S
 		_, attempt, _ := b.Run()
 		start.Attempt, start.Archived = min(max(start.Attempt, attempt), 2), b.Archived()
 		start.Why = fmt.Sprintf("backup %s of this run is there already (%s)", b.ID, b.Status)
+		if b.Status == "available" && !s.LastComplete.Before(b.Created) {
+			start.Do, start.Why = Done, start.Why+", and known"
+		}
 		return start
 	}
 	if start.Attempt > 2 {

@@ -414,6 +414,10 @@ func (f *Function) act(ctx context.Context, c candidate, start backup.Start, fac
 		f.Log.InfoContext(ctx, "volume left out", "project", c.Project, "volume", c.Volume, "why", start.Why)
 		_, err := f.Ledger.Postpone(keep, c.Project, c.Volume, s)
 		return false, err
+	case backup.Done:
+		f.Log.InfoContext(ctx, "slot done already", "project", c.Project, "volume", c.Volume, "run", run.ID(), "why", start.Why)
+		_, err := f.Ledger.Postpone(keep, c.Project, c.Volume, c.State.After(c.policy, c.Volume, c.turn.Slot, now))
+		return false, err
 	case backup.Wait:
 		return false, f.wait(keep, c, start.Why, start.Theirs, 0, now)
 	case backup.Fail:

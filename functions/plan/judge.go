@@ -322,6 +322,8 @@ func (j *judge) project(group []*candidate) {
 			quota = quota.Charge(v.Size)
 		case backup.Adopt:
 			c.row.Do, c.row.Attempt, c.row.Archived = Adopt, start.Attempt, start.Archived
+		case backup.Done:
+			c.row.Do = Later
 		case backup.Skip:
 			c.row.Do = Skip
 		case backup.Fail:

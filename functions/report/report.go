@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"staffeln/events"
@@ -102,6 +103,30 @@ type Function struct {
 	Log      *slog.Logger
 	// Count counts what happened; see the metrics.
 	Count func(name string, n float64, labels ...string)
+
+	memory memory
+}
+
+// memory is how many backups policies come to. All digests of a period are of one
+// moment and of a few policies, and each would play through years of backups.
+type memory struct {
+	mu     sync.Mutex
+	at     time.Time
+	steady map[string]int
+}
+
+func (m *memory) of(p backup.Policy, now time.Time) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.steady == nil || !m.at.Equal(now) {
+		m.at, m.steady = now, map[string]int{}
+	}
+	n, known := m.steady[p.Words()]
+	if !known {
+		n = backup.Steady(p, now)
+		m.steady[p.Words()] = n
+	}
+	return n
 }
 
 // Report handles the tick.
@@ -293,6 +318,7 @@ func (f *Function) summarise(ctx context.Context, r backup.Reporting, s *shard, 
 		in.Servers = nil
 		f.Log.WarnContext(ctx, "digest without a look at the servers", "project", r.Project, "err", err)
 	}
+	in.Steady = f.memory.of
 	digest, failing := backup.Summarise(in)
 	return digest, failing, nil
 }

@@ -50,9 +50,13 @@ func (l *look) act(ctx context.Context) error {
 	if l.only == "" {
 		l.r.Outlook = l.outlook()
 	} else {
-		after := l.outlook()
-		l.r.Outlook = l.r.Outlook.Add(backup.Outlook{Backups: after.Backups - before.Backups, Removals: after.Removals - before.Removals,
-			Chains: after.Chains - before.Chains, Losses: after.Losses - before.Losses})
+		// A volume that had an open run at the last whole look was not counted as one
+		// that loses anything: there is nothing of it to be taken off.
+		after, o := l.outlook(), l.r.Outlook
+		l.r.Outlook = backup.Outlook{
+			Backups: max(0, o.Backups+after.Backups-before.Backups), Removals: max(0, o.Removals+after.Removals-before.Removals),
+			Chains: max(0, o.Chains+after.Chains-before.Chains), Losses: max(0, o.Losses+after.Losses-before.Losses),
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -393,7 +393,8 @@ func (s *session) handle(ctx context.Context, d *amqp091.Delivery) error {
 		s.hooks.Ignored()
 		return nil
 	}
-	attempts := int(header(d, headerAttempts))
+	// Anybody who may publish can have written the headers: more than enough is enough.
+	attempts := int(min(header(d, headerAttempts), int64(s.cfg.Attempts)))
 	if returned := header(d, "x-delivery-count"); returned >= int64(s.cfg.DeliveryLimit) {
 		// Quorum queues count how often a message came back without an answer.
 		s.hooks.Handled(e.Type, events.Dropped, 0)

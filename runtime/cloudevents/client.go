@@ -3,6 +3,7 @@ package cloudevents
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -34,14 +35,21 @@ type Client struct {
 
 var _ runtime.Invoker = (*Client)(nil)
 
-var ownClient = sync.OnceValue(func() *http.Client {
+var ownClient = sync.OnceValue(func() *http.Client { return HTTP(nil) })
+
+// HTTP is an HTTP client as [Client] needs it, with its own connections; secure is nil
+// for TLS as the system has it.
+func HTTP(secure *tls.Config) *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxIdleConnsPerHost = 64 // one gateway is the host of all functions
+	if secure != nil {
+		t.TLSClientConfig = secure
+	}
 	return &http.Client{
 		Transport:     t,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-})
+}
 
 // Invoke implements [runtime.Invoker]. Errors name the function and what was
 // answered, never the URL, which may hold a password.

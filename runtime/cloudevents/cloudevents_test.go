@@ -18,6 +18,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
 	ce "github.com/cloudevents/sdk-go/v2"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
@@ -638,6 +639,13 @@ func FuzzHandler(f *testing.F) {
 	f.Add("application/cloudevents+json", "", "", "", "", []byte(`{"specversion":"1.0","type":"dev.knative.rabbitmq.event","id":"x","data_base64":"e30="}`))
 	f.Add("", "1.0", "dev.knative.sources.ping", "x", "2026-11-22T12:00:00Z", []byte(`{"tick":"track","shard":1}`))
 	f.Add("text/plain", "1.0", "tick.track", "track/01@2026-11-22T12:00:00Z", "", []byte{})
+	captured, err := os.ReadFile("testdata/backup.create.end.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add("", "", "", "", "", captured)
+	f.Add("", "1.0", "dev.knative.rabbitmq.event", "x", "", captured)
+	f.Add("application/cloudevents+json", "", "", "", "", []byte(`{"specversion":"`+strings.Repeat("9", 2000)+`","type":"`+strings.Repeat("t", 2000)+`","id":"`+strings.Repeat("i", 2000)+`"}`))
 	f.Add("", "1.0", "backup.create.end", "%", "", []byte("null"))
 	f.Fuzz(func(t *testing.T, contentType, version, eventType, id, at string, body []byte) {
 		check := func(_ context.Context, e events.Event) error {
@@ -663,6 +671,9 @@ func FuzzHandler(f *testing.F) {
 		h.ServeHTTP(w, r)
 		if w.Code != 204 && w.Code != 413 && w.Code != 422 {
 			t.Errorf("%d %s", w.Code, w.Body)
+		}
+		if said := strings.TrimSuffix(w.Body.String(), "\n"); len(said) > 600 || strings.ContainsFunc(said, unicode.IsControl) || (said == "") != (w.Code == 204) {
+			t.Errorf("%d with %d bytes of answer: %.300q", w.Code, len(said), said)
 		}
 	})
 }

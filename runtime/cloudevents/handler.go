@@ -45,6 +45,8 @@ type Options struct {
 	// MaxBody is the most bytes of a request's body; 0 is 4 MiB. It bounds events,
 	// not the requests of a plain HTTP function.
 	MaxBody int64
+	// BodyTime is how long a body may take to arrive; 0 is 30 s.
+	BodyTime time.Duration
 	// Ready says why the function cannot work now; a nil error, and a nil func, is
 	// ready. It is asked at each look at /readyz.
 	Ready func(context.Context) error
@@ -103,6 +105,9 @@ func Handler(f runtime.Function, o Options) *Server {
 	}
 	if o.MaxBody <= 0 {
 		o.MaxBody = 4 << 20
+	}
+	if o.BodyTime <= 0 {
+		o.BodyTime = 30 * time.Second
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -231,8 +236,14 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 }
 
 func (s *Server) event(w http.ResponseWriter, r *http.Request) {
+	// The server has no limit for requests, since functions may take long; their bodies
+	// may not. Writers that know no deadlines are tests'.
+	deadline := http.NewResponseController(w)
+	_ = deadline.SetReadDeadline(time.Now().Add(s.o.BodyTime))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.o.MaxBody))
-	if err != nil {
+	if err == nil {
+		_ = deadline.SetReadDeadline(time.Time{})
+	} else {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			http.Error(w, "body of more than "+strconv.FormatInt(s.o.MaxBody, 10)+" bytes", http.StatusRequestEntityTooLarge)
 			return

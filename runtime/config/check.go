@@ -1,14 +1,10 @@
 package config
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/url"
-	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -63,13 +59,7 @@ func (l *loader) check(c Config) {
 	if c.FunctionURL != "" && !strings.Contains(c.FunctionURL.Reveal(), "{function}") {
 		l.about("FUNCTION_URL", "want {function} in it, for the function's name")
 	}
-	if _, err := c.RedisTLS(); err != nil {
-		l.about("REDIS_CA", "want "+err.Error())
-	}
-	if _, err := c.AMQPTLS(); err != nil {
-		l.about("AMQP_CA", "want "+err.Error())
-	}
-
+	l.checkTLS(c)
 	l.checkPolicy(c)
 	l.checkReport(c)
 	l.checkMail(c)
@@ -98,7 +88,7 @@ func (l *loader) checkKept(key string, retention backup.Age) {
 	}
 }
 
-// checkPolicy is about the policy check and what it is served with.
+// checkPolicy is about the policy check.
 func (l *loader) checkPolicy(c Config) {
 	for _, id := range c.PolicyUsers {
 		if !userID.MatchString(id) {
@@ -114,23 +104,6 @@ func (l *loader) checkPolicy(c Config) {
 	}
 	if t := c.OperatorToken.Reveal(); t != "" && !bearerToken.MatchString(t) {
 		l.about("OPERATOR_TOKEN", "want at least 16 letters, digits and - . _ ~ + / (openssl rand -hex 32)")
-	}
-	switch {
-	case c.TLSCert == "" && c.TLSKey != "":
-		l.about("TLS_CERT", "want the certificate for STAFFELN_TLS_KEY, too, or neither")
-	case c.TLSCert != "" && c.TLSKey == "":
-		l.about("TLS_KEY", "want the key of STAFFELN_TLS_CERT, too, or neither")
-	case c.TLSCert != "":
-		for key, path := range map[string]string{"TLS_CERT": c.TLSCert, "TLS_KEY": c.TLSKey} {
-			if _, err := os.ReadFile(path); err != nil {
-				l.about(key, "want a file that can be read: "+err.Error())
-			}
-		}
-		if l.sound("TLS_CERT") && l.sound("TLS_KEY") {
-			if _, err := c.ListenTLS(); err != nil {
-				l.about("TLS_CERT", "want a certificate in PEM, and STAFFELN_TLS_KEY its key: "+err.Error())
-			}
-		}
 	}
 }
 
@@ -250,45 +223,6 @@ func (l *loader) checkAddress(key, address string) {
 	if err != nil || (port != "0" && !isPort(port)) || strings.ContainsAny(host, " /") {
 		l.about(key, "want HOST:PORT such as 127.0.0.1:8808, [::1]:8808 or :8808, the port a number")
 	}
-}
-
-// RedisTLS is how to talk TLS to Redis, for a rediss:// URL; nil for the system's
-// way.
-func (c Config) RedisTLS() (*tls.Config, error) { return trust(c.RedisCA, c.RedisInsecure) }
-
-// AMQPTLS is how to talk TLS to the brokers, for amqps:// URLs; nil for the
-// system's way.
-func (c Config) AMQPTLS() (*tls.Config, error) { return trust(c.AMQPCA, c.AMQPInsecure) }
-
-// ListenTLS is what STAFFELN_LISTEN is served with; nil for without TLS.
-func (c Config) ListenTLS() (*tls.Config, error) {
-	if c.TLSCert == "" && c.TLSKey == "" {
-		return nil, nil
-	}
-	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
-	if err != nil {
-		return nil, err
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}, nil
-}
-
-func trust(path string, insecure bool) (*tls.Config, error) {
-	if path == "" && !insecure {
-		return nil, nil
-	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: insecure}
-	if path == "" {
-		return t, nil
-	}
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("a file that can be read: %w", err)
-	}
-	t.RootCAs = x509.NewCertPool()
-	if !t.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, errors.New("a file of certificates in PEM")
-	}
-	return t, nil
 }
 
 const (

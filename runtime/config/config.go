@@ -142,6 +142,8 @@ type Config struct {
 	ResendAPIKey Secret `env:"RESEND_API_KEY" unit:"API key" secret:"true"`
 	// Where that API is; empty is the public one.
 	ResendURL URL `env:"RESEND_URL" unit:"http:// or https:// URL" secret:"true"`
+	// A file with the certificates to trust for it, instead of the system's.
+	ResendCA string `env:"RESEND_CA" unit:"path of a PEM file"`
 	// The mail server. Needed for smtp.
 	SMTPHost string `env:"SMTP_HOST" unit:"name or address"`
 	// Its port. With tls it is often 465, with none 25.
@@ -154,6 +156,10 @@ type Config struct {
 	SMTPPassword Secret `env:"SMTP_PASSWORD" unit:"password" secret:"true"`
 	// A file with the certificates to trust for the mail server, instead of the system's.
 	SMTPCA string `env:"SMTP_CA" unit:"path of a PEM file"`
+	// The certificate to show the mail server, where it asks for one; read again when it changes.
+	SMTPCert string `env:"SMTP_CERT" unit:"path of a PEM file"`
+	// Its key.
+	SMTPKey string `env:"SMTP_KEY" unit:"path of a PEM file"`
 	// Whether its certificate goes unchecked.
 	SMTPInsecure bool `env:"SMTP_INSECURE" envDefault:"false" unit:"true or false"`
 
@@ -161,6 +167,10 @@ type Config struct {
 	RedisURL URL `env:"REDIS_URL" unit:"redis URL" secret:"true"`
 	// A file with the certificates to trust for it, instead of the system's.
 	RedisCA string `env:"REDIS_CA" unit:"path of a PEM file"`
+	// The certificate to show it, where it asks for one; read again when it changes.
+	RedisCert string `env:"REDIS_CERT" unit:"path of a PEM file"`
+	// Its key.
+	RedisKey string `env:"REDIS_KEY" unit:"path of a PEM file"`
 	// Whether its certificate goes unchecked.
 	RedisInsecure bool `env:"REDIS_INSECURE" envDefault:"false" unit:"true or false"`
 
@@ -180,6 +190,10 @@ type Config struct {
 	AMQPTTL time.Duration `env:"AMQP_TTL" envDefault:"24h" unit:"duration" min:"1s" max:"1176h"`
 	// A file with the certificates to trust for the brokers, instead of the system's.
 	AMQPCA string `env:"AMQP_CA" unit:"path of a PEM file"`
+	// The certificate to show them, where they ask for one; read again when it changes.
+	AMQPCert string `env:"AMQP_CERT" unit:"path of a PEM file"`
+	// Its key.
+	AMQPKey string `env:"AMQP_KEY" unit:"path of a PEM file"`
 	// Whether their certificates go unchecked.
 	AMQPInsecure bool `env:"AMQP_INSECURE" envDefault:"false" unit:"true or false"`
 
@@ -189,6 +203,8 @@ type Config struct {
 	TLSCert string `env:"TLS_CERT" unit:"path of a PEM file"`
 	// Its key.
 	TLSKey string `env:"TLS_KEY" unit:"path of a PEM file"`
+	// A file with the authorities of those who may ask there. Who shows no certificate of theirs is told of health and readiness alone.
+	TLSClientCA string `env:"TLS_CLIENT_CA" unit:"path of a PEM file"`
 	// The roles that may delete and change automated backups.
 	PolicyRoles List `env:"POLICY_ROLES" envDefault:"admin,service" unit:"names, by commas"`
 	// Users that may do so besides the service's own, and whose backups count as automated, too.
@@ -199,6 +215,12 @@ type Config struct {
 	OperatorToken Secret `env:"OPERATOR_TOKEN" unit:"at least 16 characters" secret:"true"`
 	// Where /metrics is served.
 	MetricsListen string `env:"METRICS_LISTEN" envDefault:"127.0.0.1:9464" unit:"HOST:PORT, or off"`
+	// The certificate that it is served with. Empty is without TLS.
+	MetricsCert string `env:"METRICS_CERT" unit:"path of a PEM file"`
+	// Its key.
+	MetricsKey string `env:"METRICS_KEY" unit:"path of a PEM file"`
+	// A file with the authorities of those who may ask there. Nobody else is answered.
+	MetricsClientCA string `env:"METRICS_CLIENT_CA" unit:"path of a PEM file"`
 	// How log lines are written.
 	LogFormat string `env:"LOG_FORMAT" envDefault:"text" unit:"text or json" oneof:"text json"`
 	// The least important lines that are still written.
@@ -207,6 +229,14 @@ type Config struct {
 	Function string `env:"FUNCTION" unit:"name of a function"`
 	// Where the functions are, {function} standing for the name. Empty runs them in this process.
 	FunctionURL URL `env:"FUNCTION_URL" unit:"http:// or https:// URL with {function}" secret:"true"`
+	// A file with the certificates to trust there, instead of the system's.
+	FunctionCA string `env:"FUNCTION_CA" unit:"path of a PEM file"`
+	// The certificate to show there, where one is asked for; read again when it changes.
+	FunctionCert string `env:"FUNCTION_CERT" unit:"path of a PEM file"`
+	// Its key.
+	FunctionKey string `env:"FUNCTION_KEY" unit:"path of a PEM file"`
+	// Whether the certificate there goes unchecked.
+	FunctionInsecure bool `env:"FUNCTION_INSECURE" envDefault:"false" unit:"true or false"`
 	// How long what is under way may go on when the process is told to stop.
 	DrainTimeout time.Duration `env:"DRAIN_TIMEOUT" envDefault:"30s" unit:"duration" min:"0s" max:"1h"`
 

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"crypto/tls"
 	"fmt"
 	"net/mail"
 	"os"
@@ -81,9 +80,6 @@ func (l *loader) checkMail(c Config) {
 	case c.SMTPUser != "" && c.SMTPPassword == "":
 		l.about("SMTP_PASSWORD", "want the password of STAFFELN_SMTP_USER, too, or neither")
 	}
-	if _, err := c.SMTPTLS(); err != nil {
-		l.about("SMTP_CA", "want "+err.Error())
-	}
 }
 
 var (
@@ -100,6 +96,3 @@ func isSender(s string) bool {
 	a, err := mail.ParseAddress(s)
 	return err == nil && isAddress(a.Address)
 }
-
-// SMTPTLS is how to talk TLS to the mail server; nil for the system's way.
-func (c Config) SMTPTLS() (*tls.Config, error) { return trust(c.SMTPCA, c.SMTPInsecure) }

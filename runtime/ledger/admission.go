@@ -47,7 +47,8 @@ func (l *Ledger) InFlight(ctx context.Context, now time.Time) (backup.InFlight, 
 		}
 	}
 	if n, last, ok := readPair(strain.Val()); ok && now.Sub(last).Abs() < strainKept {
-		f.Halvings, _ = strconv.Atoi(n)
+		halvings, _ := strconv.Atoi(n)
+		f.Halvings = min(max(halvings, 0), MaxHalvings)
 	}
 	if until, why, ok := readPause(pause.Val()); ok && until.After(now) {
 		f.Paused, f.PausedWhy = until, why

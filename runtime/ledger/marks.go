@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -165,9 +164,9 @@ func (l *Ledger) Totals(ctx context.Context) (map[string]int, error) {
 	}
 	totals := map[string]int{}
 	for what, s := range found {
-		n, err := strconv.Atoi(s)
+		n, err := readCount(s)
 		if err != nil {
-			return nil, fmt.Errorf("ledger: total of %s: %w", what, err)
+			return nil, fmt.Errorf("ledger: total of %.40q: %w", what, err)
 		}
 		totals[what] = n
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -107,8 +106,14 @@ func (l *Ledger) Runs(ctx context.Context, shard int) ([]backup.Run, error) {
 	all := map[string]backup.Run{}
 	err := l.each(ctx, l.keys.shard(shard).runs(), func(volume, row string) error {
 		r, err := readOpenRun(row)
+		if err == nil {
+			err = isRun(r, volume, r.Volume)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", named(volume), err)
+		}
 		all[volume] = r
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("ledger: runs: %w", err)
@@ -155,13 +160,19 @@ func (l *Ledger) Projects(ctx context.Context, shard int) ([]string, error) {
 	s := l.keys.shard(shard)
 	var out, empty []string
 	err := l.each(ctx, s.projects(), func(project, count string) error {
-		n, err := strconv.Atoi(count)
+		n, err := readNumber(count)
+		if err != nil {
+			return fmt.Errorf("%s: %w", named(project), err)
+		}
+		if err := badID("project", project); err != nil {
+			return err
+		}
 		if n > 0 {
 			out = append(out, project)
 		} else {
 			empty = append(empty, project)
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("ledger: projects: %w", err)

@@ -81,7 +81,9 @@ func (l *Ledger) Retention(ctx context.Context, project string) (backup.Retentio
 	var r backup.Retention
 	if err == nil || errors.Is(err, redis.Nil) {
 		// An absent member has the score 0, which is no time.
-		r, err = readRetention(project, row.Val(), doing.Val())
+		if r, err = readRetention(project, row.Val(), doing.Val()); err == nil {
+			err = isRetention(r)
+		}
 		r.Due = scoreTime(due.Val())
 	}
 	if err != nil {
@@ -226,7 +228,7 @@ func (l *Ledger) CloudRelease(ctx context.Context) (until time.Time, most int, e
 	if err == nil {
 		first, rest, _ := strings.Cut(s, " ")
 		if until, err = readMicros(first); err == nil {
-			most, err = strconv.Atoi(rest)
+			most, err = readCount(rest)
 		}
 	}
 	if err != nil {
@@ -258,6 +260,9 @@ func (l *Ledger) Retentions(ctx context.Context, shard int) ([]backup.Retention,
 		}
 		for i, project := range part {
 			r, err := readRetention(project, rows[project], doing[project])
+			if err == nil {
+				err = isRetention(r)
+			}
 			if err != nil {
 				return nil, fmt.Errorf("ledger: retentions: %w", err)
 			}

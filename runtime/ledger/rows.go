@@ -48,11 +48,51 @@ func micros(t time.Time) string {
 }
 
 func readMicros(s string) (time.Time, error) {
-	n, err := strconv.ParseInt(s, 10, 64)
+	n, err := readNumber(s)
 	if err != nil || n == 0 {
 		return time.Time{}, err
 	}
 	return time.UnixMicro(n).UTC(), nil
+}
+
+// readNumber reads a whole number. strconv's own error would hold all of what is
+// none, and anything may stand in a row that somebody has broken.
+func readNumber(s string) (int64, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("not a number: %.40q", s)
+	}
+	return n, nil
+}
+
+// maxCount is more than there is of anything, and low enough to be added up and
+// multiplied.
+const maxCount = 1 << 40
+
+// readCount reads how many there are of something.
+func readCount(s string) (int, error) {
+	n, err := readNumber(s)
+	if err == nil && (n < 0 || n > maxCount) {
+		err = fmt.Errorf("not a count: %.40q", s)
+	}
+	return int(n), err
+}
+
+// fromJSON reads what [toJSON] has written. encoding/json quotes what it does not
+// like, at any length.
+func fromJSON(row string, into any) error {
+	if err := json.Unmarshal([]byte(row), into); err != nil {
+		return fmt.Errorf("not our JSON: %.200s", err)
+	}
+	return nil
+}
+
+// named is an id of Redis's for an error: a bad one in quotes, and cut.
+func named(id string) string {
+	if goodID(id) {
+		return id
+	}
+	return fmt.Sprintf("%.40q", id)
 }
 
 // scoreTime reads a score, which Redis may print either way.
@@ -105,7 +145,7 @@ func readState(row string) (s backup.State, err error) {
 			return s, err
 		}
 	}
-	if s.Waits, err = strconv.Atoi(f[4]); err != nil {
+	if s.Waits, err = readCount(f[4]); err != nil {
 		return s, err
 	}
 	s.Theirs, s.Why = f[5] == "1", f[6]
@@ -122,18 +162,18 @@ func factsRow(v backup.Protected) string {
 func readVolume(id, row string) (v backup.Protected, servers []string, err error) {
 	parts := strings.SplitN(row, "\n", 3)
 	if len(parts) != 3 {
-		return v, nil, fmt.Errorf("volume %s: not a row: %.60q", id, row)
+		return v, nil, fmt.Errorf("volume %s: not a row: %.60q", named(id), row)
 	}
 	head := strings.Split(parts[0], " ")
 	if len(head) != 4 {
-		return v, nil, fmt.Errorf("volume %s: not a row: %.60q", id, row)
+		return v, nil, fmt.Errorf("volume %s: not a row: %.60q", named(id), row)
 	}
-	if err := json.Unmarshal([]byte(parts[1]), &v); err != nil {
-		return v, nil, fmt.Errorf("volume %s: %w", id, err)
+	if err := fromJSON(parts[1], &v); err != nil {
+		return v, nil, fmt.Errorf("volume %s: %w", named(id), err)
 	}
 	v.Volume, v.Project = id, head[0]
 	if v.State, err = readState(parts[2]); err != nil {
-		return v, nil, fmt.Errorf("volume %s: %w", id, err)
+		return v, nil, fmt.Errorf("volume %s: %w", named(id), err)
 	}
 	return v, strings.FieldsFunc(head[3], func(r rune) bool { return r == ',' }), nil
 }
@@ -157,10 +197,10 @@ func readServer(id, row string) (e backup.Enrolment, stamp time.Time, err error)
 	head, body, _ := strings.Cut(row, "\n")
 	f := strings.Split(head, " ")
 	if len(f) != 3 {
-		return e, stamp, fmt.Errorf("server %s: not a row: %.60q", id, row)
+		return e, stamp, fmt.Errorf("server %s: not a row: %.60q", named(id), row)
 	}
-	if err := json.Unmarshal([]byte(body), &e); err != nil {
-		return e, stamp, fmt.Errorf("server %s: %w", id, err)
+	if err := fromJSON(body, &e); err != nil {
+		return e, stamp, fmt.Errorf("server %s: %w", named(id), err)
 	}
 	e.Server, e.Project = id, f[0]
 	stamp, err = readMicros(f[2])
@@ -175,8 +215,20 @@ func runRow(r backup.Run) string {
 }
 
 func readRun(row string) (r backup.Run, err error) {
-	err = json.Unmarshal([]byte(row), &r)
+	err = fromJSON(row, &r)
 	return r, err
+}
+
+// isRun says why what was read under that name is no run that anything can be done
+// about; nil if it is one. name is what it is to be called by.
+func isRun(r backup.Run, name, called string) error {
+	if err := badRun(r); err != nil {
+		return err
+	}
+	if name != called {
+		return fmt.Errorf("a run of %.80q under %.80q", called, name)
+	}
+	return nil
 }
 
 // readOpenRun reads "PROJECT SLOT ATTEMPT BACKUP NONCE\nRUN".
@@ -198,24 +250,24 @@ func readRecord(id, row string) (r backup.Record, err error) {
 	head, policy, _ := strings.Cut(row, "\n")
 	f := strings.Split(head, " ")
 	if len(f) != 8 {
-		return r, fmt.Errorf("backup %s: not a row: %.60q", id, row)
+		return r, fmt.Errorf("backup %s: not a row: %.60q", named(id), row)
 	}
 	r = backup.Record{ID: id, Volume: f[0], Project: f[1], Policy: policy}
 	var kind string
 	for i, s := range map[int]*string{2: &r.Parent, 4: &kind, 5: &r.Status} {
 		if *s, err = readWord(f[i]); err != nil {
-			return r, fmt.Errorf("backup %s: %w", id, err)
+			return r, fmt.Errorf("backup %s: %w", named(id), err)
 		}
 	}
 	r.Kind = backup.Kind(kind)
 	if r.Slot, err = readMicros(f[3]); err != nil {
-		return r, fmt.Errorf("backup %s: %w", id, err)
+		return r, fmt.Errorf("backup %s: %w", named(id), err)
 	}
 	if r.Created, err = readMicros(f[6]); err != nil {
-		return r, fmt.Errorf("backup %s: %w", id, err)
+		return r, fmt.Errorf("backup %s: %w", named(id), err)
 	}
-	if r.Size, err = strconv.Atoi(f[7]); err != nil {
-		return r, fmt.Errorf("backup %s: %w", id, err)
+	if r.Size, err = readCount(f[7]); err != nil {
+		return r, fmt.Errorf("backup %s: %w", named(id), err)
 	}
 	return r, nil
 }
@@ -271,22 +323,26 @@ func sound(g backup.Removal) backup.Removal {
 // and the JSON of what is being done.
 func readRetention(project, row, doing string) (r backup.Retention, err error) {
 	if doing != "" {
-		if err := json.Unmarshal([]byte(doing), &r); err != nil {
-			return r, fmt.Errorf("project %s: %w", project, err)
+		if err := fromJSON(doing, &r); err != nil {
+			return r, fmt.Errorf("project %s: %w", named(project), err)
 		}
 	}
 	r.Project = project
 	var n [8]int64
 	f := strings.Fields(row)
 	if len(f) > len(n) {
-		return r, fmt.Errorf("project %s: not a row: %.60q", project, row)
+		return r, fmt.Errorf("project %s: not a row: %.60q", named(project), row)
 	}
 	for i, s := range f {
 		if i == 0 {
 			s, _, _ = strings.Cut(s, ".")
 		}
-		if n[i], err = strconv.ParseInt(s, 10, 64); err != nil {
-			return r, fmt.Errorf("project %s: %w", project, err)
+		if n[i], err = readNumber(s); err != nil {
+			return r, fmt.Errorf("project %s: %w", named(project), err)
+		}
+		// The brake adds these up: one that is below zero would lift it from others.
+		if (i >= 2 && i <= 5 || i == 7) && (n[i] < 0 || n[i] > maxCount) {
+			return r, fmt.Errorf("project %s: not a count: %.40q", named(project), s)
 		}
 	}
 	at := func(n int64) time.Time { return scoreTime(float64(n)) }
@@ -294,6 +350,22 @@ func readRetention(project, row, doing string) (r backup.Retention, err error) {
 	r.Outlook = backup.Outlook{Backups: int(n[2]), Chains: int(n[3]), Removals: int(n[4]), Losses: int(n[5])}
 	r.Released, r.Most = at(n[6]), int(n[7])
 	return r, nil
+}
+
+// isRetention says why what was read of a project is none that anything can be
+// removed by; nil if it is one.
+func isRetention(r backup.Retention) error {
+	for id, g := range r.Removals {
+		if !goodID(id) || g.Backup != id {
+			return fmt.Errorf("project %s: a removal of %.40q under %.40q", named(r.Project), g.Backup, id)
+		}
+	}
+	for id := range r.Gone {
+		if !goodID(id) {
+			return fmt.Errorf("project %s: %.40q is missed, which is no volume", named(r.Project), id)
+		}
+	}
+	return nil
 }
 
 // reportingRow is what is remembered of a project's digests as JSON, "{}" where that
@@ -341,11 +413,11 @@ func readReporting(project, row string) (r backup.Reporting, err error) {
 	head, body, _ := strings.Cut(row, "\n")
 	version, _, _ := strings.Cut(head, " ")
 	version, _, _ = strings.Cut(version, ".")
-	if r.Version, err = strconv.ParseInt(version, 10, 64); err == nil {
-		err = json.Unmarshal([]byte(body), &r)
+	if r.Version, err = readNumber(version); err == nil {
+		err = fromJSON(body, &r)
 	}
 	if err != nil {
-		return r, fmt.Errorf("project %s: %w", project, err)
+		return r, fmt.Errorf("project %s: %w", named(project), err)
 	}
 	r.Project = project
 	return r, nil
@@ -354,7 +426,7 @@ func readReporting(project, row string) (r backup.Reporting, err error) {
 func removalRow(g backup.Removal) string { return toJSON(sound(g)) }
 
 func readRemoval(row string) (g backup.Removal, err error) {
-	err = json.Unmarshal([]byte(row), &g)
+	err = fromJSON(row, &g)
 	return g, err
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -31,7 +30,7 @@ func (l *Ledger) waiting(ctx context.Context, set, rows string, now time.Time, m
 	for i, f := range found {
 		if row, ok := f.(string); ok {
 			if err := each(ids[i], row); err != nil {
-				bad = errors.Join(bad, fmt.Errorf("%s: %w", ids[i], err))
+				bad = errors.Join(bad, fmt.Errorf("%s: %w", named(ids[i]), err))
 			}
 		}
 	}
@@ -41,8 +40,11 @@ func (l *Ledger) waiting(ctx context.Context, set, rows string, now time.Time, m
 // Open is the open runs whose look time has come, the longest waiting first.
 func (l *Ledger) Open(ctx context.Context, shard int, now time.Time, max int) (runs []backup.Run, err error) {
 	s := l.keys.shard(shard)
-	err = l.waiting(ctx, s.open(), s.runs(), now, max, func(_, row string) error {
+	err = l.waiting(ctx, s.open(), s.runs(), now, max, func(volume, row string) error {
 		r, err := readOpenRun(row)
+		if err == nil {
+			err = isRun(r, volume, r.Volume)
+		}
 		if err == nil {
 			runs = append(runs, r)
 		}
@@ -86,8 +88,11 @@ func (l *Ledger) Look(ctx context.Context, project, backupID string, at time.Tim
 // looked at again, the longest waiting first.
 func (l *Ledger) Watched(ctx context.Context, shard int, now time.Time, max int) (runs []backup.Run, err error) {
 	s := l.keys.shard(shard)
-	err = l.waiting(ctx, s.watched(), s.watching(), now, max, func(_, row string) error {
+	err = l.waiting(ctx, s.watched(), s.watching(), now, max, func(name, row string) error {
 		r, err := readRun(row)
+		if err == nil {
+			err = isRun(r, name, watchName(r))
+		}
 		if err == nil {
 			runs = append(runs, r)
 		}
@@ -132,8 +137,8 @@ func (l *Ledger) Stamps(ctx context.Context, shard int, now time.Time, max int) 
 			return fmt.Errorf("not a row: %.60q", row)
 		}
 		at, err := readMicros(f[1])
-		tries, err2 := strconv.Atoi(f[2])
-		if err := errors.Join(err, err2); err != nil {
+		tries, err2 := readCount(f[2])
+		if err := errors.Join(err, err2, badID("server", server), badID("project", f[0])); err != nil {
 			return err
 		}
 		stamps = append(stamps, backup.StampDue{Server: server, Project: f[0], At: at, Tries: tries})
@@ -168,8 +173,8 @@ func (l *Ledger) Discards(ctx context.Context, shard int, now time.Time, max int
 	s := l.keys.shard(shard)
 	err = l.waiting(ctx, s.discards(), s.discarding(), now, max, func(id, row string) error {
 		project, tries, _ := strings.Cut(row, " ")
-		n, err := strconv.Atoi(tries)
-		if err == nil {
+		n, err := readCount(tries)
+		if err = errors.Join(err, badID("backup", id), badID("project", project)); err == nil {
 			discards = append(discards, backup.Discard{Backup: id, Project: project, Tries: n})
 		}
 		return err

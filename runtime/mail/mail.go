@@ -117,7 +117,8 @@ func Address(s string) bool {
 }
 
 // oneLine makes a tenant's words fit for a header: no control characters, no line
-// breaks, no marks that turn the direction of what follows, at most 200 characters.
+// breaks, no marks that turn the direction of what follows, nothing that is written
+// in ASCII and would be read as another text (RFC 2047, 2), at most 200 characters.
 func oneLine(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
@@ -128,6 +129,7 @@ func oneLine(s string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, "\uFFFD"))
+	s = strings.ReplaceAll(s, "=?", "= ?")
 	if r := []rune(s); len(r) > 200 {
 		s = string(r[:199]) + "…"
 	}

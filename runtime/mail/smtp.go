@@ -149,7 +149,9 @@ func (c SMTP) message(l backup.Letter, to []backup.Person) (*gomail.Msg, error) 
 		}
 	}
 	for _, p := range to {
-		a := &mail.Address{Name: oneLine(p.Name), Address: p.Address}
+		// net/mail leaves a backslash as it is in an encoded name, where it escapes what
+		// follows for whoever reads it (its own reader, too).
+		a := &mail.Address{Name: strings.ReplaceAll(oneLine(p.Name), `\`, "/"), Address: p.Address}
 		if len(l.To) == 1 {
 			m.AddToMailAddress(a)
 		} else {

@@ -3,6 +3,7 @@ package openstack
 import (
 	"context"
 	"errors"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -20,6 +21,10 @@ const (
 	volumeHostKey    = "os-vol-host-attr:host"
 	backupProjectKey = "os-backup-project-attr:project_id"
 )
+
+// maxNumber is the largest number in Cinder's database: sizes and quotas are its
+// Integer.
+const maxNumber = math.MaxInt32
 
 // A cinderVolume is what is read of Cinder's volume. What must not be missing is
 // nil where it is.
@@ -49,7 +54,7 @@ func (w cinderVolume) read(project string) (string, backup.Volume, error) {
 		return "", v, errors.New("a volume without a valid " + volumeProjectKey)
 	case w.Status == "":
 		return "", v, errors.New("a volume without a status")
-	case w.Size == nil || *w.Size < 0:
+	case w.Size == nil || *w.Size < 0 || *w.Size > maxNumber:
 		return "", v, errors.New("a volume without a size")
 	case w.Metadata == nil:
 		return "", v, errors.New("a volume without metadata")
@@ -101,6 +106,8 @@ func (w cinderBackup) read(project string) (string, backup.CinderBackup, error) 
 		return "", b, errors.New("a backup without a valid volume_id")
 	case w.Status == "":
 		return "", b, errors.New("a backup without a status")
+	case w.Size < 0 || w.Size > maxNumber:
+		return "", b, errors.New("a backup with a size that is none")
 	case w.Metadata == nil:
 		// Without it nothing tells ours from others'.
 		return "", b, errors.New("a backup without metadata: the microversion was lost on the way")
@@ -167,11 +174,20 @@ func (c *Cloud) BackupsOf(ctx context.Context, project, volume string, since tim
 		}
 	}
 	all, err := take(ctx, c, c.scopeOf(project), l)
+	left := c.outlived(ctx, project, err)
+	if left {
+		q.Set("all_tenants", "1")
+		q.Set("project_id", project)
+		l.ask.admin = true
+		all, err = take(ctx, c, ownScope, l)
+	}
 	if err != nil {
 		return nil, err
 	}
 	// A filter that the operator took from resource_filters.json is not applied.
-	all = slices.DeleteFunc(all, func(b backup.CinderBackup) bool { return volume != "" && b.Volume != volume })
+	all = slices.DeleteFunc(all, func(b backup.CinderBackup) bool {
+		return volume != "" && b.Volume != volume || left && b.Project != project
+	})
 	slices.SortStableFunc(all, func(a, b backup.CinderBackup) int { return b.Created.Compare(a.Created) })
 	return all, nil
 }
@@ -182,7 +198,7 @@ func (c *Cloud) Volume(ctx context.Context, project, id string) (backup.Volume, 
 	var w struct {
 		Volume *cinderVolume `json:"volume"`
 	}
-	a := ask{op: opShowVolume, api: cinderAPI, method: http.MethodGet, path: "volumes/" + id, thing: true}
+	a := ask{op: opShowVolume, api: cinderAPI, method: http.MethodGet, path: "volumes/" + id, thing: true, left: true}
 	got, err := c.about(ctx, project, a, &w, id)
 	if err != nil {
 		return backup.Volume{}, err
@@ -207,7 +223,12 @@ func (c *Cloud) Backup(ctx context.Context, project, id string) (backup.CinderBa
 	if err := a.check(id, project); err != nil {
 		return backup.CinderBackup{}, err
 	}
-	return c.readBackup(ctx, c.scopeOf(project), project, a, id)
+	b, err := c.readBackup(ctx, c.scopeOf(project), project, a, id)
+	if c.outlived(ctx, project, err) {
+		a.admin = true
+		return c.readBackup(ctx, ownScope, "", a, id)
+	}
+	return b, err
 }
 
 // readBackup asks for a backup in a scope. project is whose it is where Cinder
@@ -261,6 +282,11 @@ func (c *Cloud) Quota(ctx context.Context, project string) (backup.Quota, error)
 			bad = errors.New("a quota without limit, in_use or reserved")
 			return backup.Usage{}
 		}
+		for _, n := range []int{*u.Limit, *u.Used, *u.Reserved} {
+			if n < -maxNumber || n > maxNumber { // in_use can be below 0: Cinder miscounts now and then
+				bad = errors.New("a quota with a number that Cinder cannot hold")
+			}
+		}
 		return backup.Usage{Limit: *u.Limit, Used: *u.Used, Reserved: *u.Reserved}
 	}
 	q := backup.Quota{Backups: read(w.Set.Backups), Gigabytes: read(w.Set.Gigabytes)}
@@ -302,7 +328,7 @@ func (c *Cloud) CreateBackup(ctx context.Context, project string, r backup.Reque
 // DeleteBackup asks for a backup's removal, which comes later, when
 // [Cloud.Backup] finds it [backup.Gone]. It is never forced.
 func (c *Cloud) DeleteBackup(ctx context.Context, project, id string) error {
-	a := ask{op: opDeleteBackup, api: cinderAPI, method: http.MethodDelete, path: "backups/" + id, thing: true,
+	a := ask{op: opDeleteBackup, api: cinderAPI, method: http.MethodDelete, path: "backups/" + id, thing: true, left: true,
 		ok: []int{http.StatusAccepted, http.StatusNoContent}}
 	_, err := c.about(ctx, project, a, nil, id)
 	return err

@@ -89,18 +89,18 @@ func FromEnv(lookup func(name string) (string, bool)) (Options, error) {
 	case "all":
 		scope.System = true
 	default:
-		complaints = append(complaints, fmt.Errorf("OS_SYSTEM_SCOPE: %q, want all", v))
+		complaints = append(complaints, fmt.Errorf("OS_SYSTEM_SCOPE: %.60q, want all", v))
 	}
 	o.Auth.Scope = scope
 	if v := get("OS_IDENTITY_API_VERSION"); v != "" && v != "3" && !strings.HasPrefix(v, "3.") {
-		complaints = append(complaints, fmt.Errorf("OS_IDENTITY_API_VERSION: %q, want 3", v))
+		complaints = append(complaints, fmt.Errorf("OS_IDENTITY_API_VERSION: %.60q, want 3", v))
 	}
 	switch v := get("OS_AUTH_TYPE"); v {
 	case "", "password", "v3password":
 	case "v3applicationcredential", "application_credential":
 		complaints = append(complaints, errAppCredential)
 	default:
-		complaints = append(complaints, fmt.Errorf("OS_AUTH_TYPE: %q, want password", v))
+		complaints = append(complaints, fmt.Errorf("OS_AUTH_TYPE: %.60q, want password", v))
 	}
 	if o.TLS, err = tlsConfig(get("OS_CACERT"), get("OS_CERT"), get("OS_KEY"), insecure); err != nil {
 		complaints = append(complaints, err)
@@ -142,7 +142,7 @@ func fromFile(get func(...string) string, insecure *bool) (Options, error) {
 	}
 	auth, endpoint, config, err := clouds.Parse(options...)
 	if err != nil {
-		return Options{}, fmt.Errorf("OS_CLOUD: %q: %s", get("OS_CLOUD"), quoted.ReplaceAllString(err.Error(), "`...`"))
+		return Options{}, fmt.Errorf("OS_CLOUD: %.60q: %.400s", get("OS_CLOUD"), quoted.ReplaceAllString(err.Error(), "`...`"))
 	}
 	// What names the scope is in Scope; these two would only say it again.
 	auth.TenantID, auth.TenantName = "", ""
@@ -170,7 +170,7 @@ func (o Options) Check() error {
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		complain("OS_AUTH_URL: want an address without user, query or fragment")
 	case strings.HasSuffix(strings.TrimRight(u.Path, "/"), "/v2.0"):
-		complain("OS_AUTH_URL: %s is Keystone's API v2.0, want v3", u.Redacted())
+		complain("OS_AUTH_URL: %.200s is Keystone's API v2.0, want v3", u.Redacted())
 	}
 	a := o.Auth
 	scope := a.Scope
@@ -200,7 +200,7 @@ func (o Options) Check() error {
 	switch interfaceName(o.Interface) {
 	case "public", "internal", "admin":
 	default:
-		complain("OS_INTERFACE: %q, want public, internal or admin", o.Interface)
+		complain("OS_INTERFACE: %.60q, want public, internal or admin", o.Interface)
 	}
 	switch o.Rights {
 	case "", Auto, Projects:
@@ -209,7 +209,7 @@ func (o Options) Check() error {
 			complain("rights: admin needs a home project (OS_PROJECT_NAME or OS_PROJECT_ID)")
 		}
 	default:
-		complain("rights: %q, want auto, admin or projects", string(o.Rights))
+		complain("rights: %.60q, want auto, admin or projects", string(o.Rights))
 	}
 	if o.Timeout < 0 {
 		complain("timeout: %s, want more than 0", o.Timeout)
@@ -245,7 +245,7 @@ func insecure(s string) (*bool, error) {
 	}
 	b, err := strconv.ParseBool(strings.ToLower(s))
 	if err != nil {
-		return nil, fmt.Errorf("OS_INSECURE: %q, want true or false", s)
+		return nil, fmt.Errorf("OS_INSECURE: %.60q, want true or false", s)
 	}
 	return &b, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -24,7 +25,8 @@ func decode(a answer, into any) error {
 func unmarshal(body []byte, into any) error {
 	err := json.Unmarshal(body, into)
 	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return fmt.Errorf("%s is a %s, which it must not be", or(t.Field, "the answer"), t.Value)
+		kind, _, _ := strings.Cut(t.Value, " ") // "number 17" says too much
+		return fmt.Errorf("%s is a %s, which it must not be", or(t.Field, "the answer"), kind)
 	}
 	if s, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return fmt.Errorf("broken JSON at byte %d of %d", s.Offset, len(body))

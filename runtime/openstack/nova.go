@@ -69,7 +69,7 @@ func (c *Cloud) Server(ctx context.Context, project, id string) (backup.Server, 
 	var w struct {
 		Server *novaServer `json:"server"`
 	}
-	a := ask{op: opShowServer, api: novaAPI, method: http.MethodGet, path: "servers/" + id, thing: true}
+	a := ask{op: opShowServer, api: novaAPI, method: http.MethodGet, path: "servers/" + id, thing: true, left: true}
 	got, err := c.about(ctx, project, a, &w, id)
 	if err != nil {
 		return backup.Server{}, err

@@ -359,6 +359,10 @@ func (c *Cloud) about(ctx context.Context, project string, a ask, into any, ids 
 		return answer{}, err
 	}
 	got, err := c.do(ctx, c.scopeOf(project), a)
+	if a.left && c.outlived(ctx, project, err) {
+		a.admin = true
+		got, err = c.do(ctx, ownScope, a)
+	}
 	if err != nil || into == nil {
 		return got, err
 	}
@@ -366,6 +370,19 @@ func (c *Cloud) about(ctx context.Context, project string, a ask, into any, ids 
 		return got, a.bad(got.status, err)
 	}
 	return got, nil
+}
+
+// outlived says whether a call failed because its project has been deleted, which
+// leaves its backups behind: no token is to be had for it any more, but an admin's
+// own sees and removes them. Nothing is ever made that way: it would be the home
+// project's.
+func (c *Cloud) outlived(ctx context.Context, project string, err error) bool {
+	e, ok := errors.AsType[*backup.CloudError](err)
+	if !ok || e.Op != opAuthenticate || e.Status != http.StatusUnauthorized && e.Status != http.StatusNotFound || !c.allTenants || project == c.home {
+		return false
+	}
+	_, err = c.showProject(ctx, project)
+	return err != nil && backup.FaultOf(err) == backup.Gone
 }
 
 // check refuses ids that cannot be OpenStack's, before they get into a path:

@@ -72,7 +72,7 @@ const (
 func (r *Runner) Run(ctx context.Context) error {
 	for _, t := range r.Timers {
 		if t.Name == "" || t.Every < time.Second || t.Every%time.Second != 0 || t.Shards < 0 {
-			return fmt.Errorf("timer %q every %s in %d shards: want a name, whole seconds, and no negative shards", t.Name, t.Every, t.Shards)
+			return fmt.Errorf("timer %.80q every %s in %d shards: want a name, whole seconds, and no negative shards", t.Name, t.Every, t.Shards)
 		}
 	}
 	// Deliveries outlive ctx, by Drain at most.

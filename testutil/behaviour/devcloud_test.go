@@ -108,16 +108,22 @@ func devcloud(t *testing.T) *cloud {
 	return c
 }
 
-// cinderPolicy is put in place by a script that holds out until its standard input
-// ends, as it does however this process ends.
+// cinderPolicy is a file in place as Cinder's policy until it is restored.
 func cinderPolicy(t *testing.T, file string) func() {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "policy.yaml")
 	if err := os.WriteFile(path, []byte(file), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(filepath.Join("..", "devcloud", "policy"), path)
-	hold, err := cmd.StdinPipe()
+	return hold(t, "policy", path)
+}
+
+// hold runs a script of testutil/devcloud's that puts something in place and holds out
+// until its standard input ends, as it does however this process ends.
+func hold(t *testing.T, name string, args ...string) (restore func()) {
+	t.Helper()
+	cmd := exec.Command(filepath.Join("..", "devcloud", name), args...)
+	input, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,15 +134,15 @@ func cinderPolicy(t *testing.T, file string) func() {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	restore := sync.OnceFunc(func() {
-		hold.Close()
+	restore = sync.OnceFunc(func() {
+		input.Close()
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("testutil/devcloud/policy: %v", err)
+			t.Errorf("testutil/devcloud/%s: %v", name, err)
 		}
 	})
 	t.Cleanup(restore)
 	if said, err := bufio.NewReader(out).ReadString('\n'); err != nil || said != "in place\n" {
-		t.Fatalf("testutil/devcloud/policy said %q: %v", said, err)
+		t.Fatalf("testutil/devcloud/%s said %q: %v", name, said, err)
 	}
 	return restore
 }

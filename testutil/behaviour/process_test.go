@@ -295,9 +295,11 @@ func (p *process) wait(limit time.Duration) error {
 	case <-p.done:
 		return p.err
 	case <-time.After(limit):
-		return errors.New("it has not ended")
+		return errNotEnded
 	}
 }
+
+var errNotEnded = errors.New("it has not ended")
 
 // inspect looks at what the process wrote: nothing that must not be there, and
 // all of it where the test has failed.

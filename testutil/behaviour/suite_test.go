@@ -96,6 +96,16 @@ type scenario struct {
 	play  func(s *scene)
 }
 
+// newScene opens a scene on a cloud.
+func newScene(t *testing.T, c *cloud, r rights) *scene {
+	b := make([]byte, 3)
+	_, _ = rand.Read(b)
+	s := &scene{t: t, cloud: c, rights: r, id: "behaviour-" + hex.EncodeToString(b),
+		admin: &session{auth: c.auth, user: "admin", password: password, project: "admin"}}
+	s.front = s.openFront()
+	return s
+}
+
 // run plays all scenarios, several at a time where they do not disturb one
 // another: most of the time they wait for the cloud. atOnce bounds how many; 0 is
 // for clouds that each scenario has one of its own of: then none disturbs another.
@@ -113,12 +123,8 @@ func run(t *testing.T, r rights, atOnce int, open func(t *testing.T) *cloud) {
 	}
 	one := func(sc scenario, quiet bool) {
 		t.Run(sc.name, func(t *testing.T) {
-			b := make([]byte, 3)
-			_, _ = rand.Read(b)
-			c := open(t)
-			s := &scene{t: t, cloud: c, rights: r, quiet: quiet, id: "behaviour-" + hex.EncodeToString(b),
-				admin: &session{auth: c.auth, user: "admin", password: password, project: "admin"}}
-			s.front = s.openFront()
+			s := newScene(t, open(t), r)
+			s.quiet = quiet
 			start := time.Now()
 			sc.play(s)
 			t.Logf("played in %.0f s", time.Since(start).Seconds())

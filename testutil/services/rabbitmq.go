@@ -42,9 +42,23 @@ func RabbitMQ(tb testing.TB) *Broker {
 	tb.Helper()
 	brokerMu.Lock()
 	defer brokerMu.Unlock()
-	if broker != nil {
-		return broker
+	if broker == nil {
+		broker = newBroker(tb)
 	}
+	return broker
+}
+
+// RabbitMQServer starts a broker for this test alone, to be stopped, started and
+// troubled by it while others go on with theirs; it ends with the test.
+func RabbitMQServer(tb testing.TB) *Broker {
+	tb.Helper()
+	b := newBroker(tb)
+	tb.Cleanup(b.end)
+	return b
+}
+
+func newBroker(tb testing.TB) *Broker {
+	tb.Helper()
 	b := &Broker{
 		// Debian's /usr/sbin/rabbitmq-server changes to the user rabbitmq.
 		server: binary(tb, "rabbitmq-server", "/usr/lib/rabbitmq/bin/rabbitmq-server"),
@@ -57,7 +71,6 @@ func RabbitMQ(tb testing.TB) *Broker {
 	if err := b.start(); err != nil {
 		tb.Fatalf("rabbitmq: %v", err)
 	}
-	broker = b
 	return b
 }
 
@@ -296,8 +309,12 @@ func StopRabbitMQ() {
 	if broker == nil {
 		return
 	}
-	b := broker
+	broker.end()
 	broker = nil
+}
+
+// end ends the server at once, and removes its files.
+func (b *Broker) end() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.cmd != nil {

@@ -107,7 +107,7 @@ func RedisCluster(tb testing.TB) *redis.ClusterClient {
 // it; it ends with the test.
 func RedisServer(tb testing.TB) *RedisProcess {
 	tb.Helper()
-	p, err := startRedis(tb.TempDir())
+	p, err := startRedis(tb.TempDir(), "--enable-debug-command", "local")
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func RedisServer(tb testing.TB) *RedisProcess {
 func RedisSentinel(tb testing.TB) (sentinel, master string) {
 	tb.Helper()
 	redis := RedisServer(tb)
-	ports, err := freeRedisPorts(1)
+	free, err := ports(1)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -129,11 +129,11 @@ func RedisSentinel(tb testing.TB) (sentinel, master string) {
 	const name = "mymaster"
 	host, port, _ := net.SplitHostPort(redis.addr)
 	file := filepath.Join(tb.TempDir(), "sentinel.conf")
-	conf := fmt.Sprintf("bind 127.0.0.1\nport %d\nsentinel monitor %s %s %s 1\n", ports[0], name, host, port)
+	conf := fmt.Sprintf("bind 127.0.0.1\nport %d\nsentinel monitor %s %s %s 1\n", free[0], name, host, port)
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	p := &RedisProcess{tb: tb, addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0])), args: []string{file, "--sentinel"}}
+	p := &RedisProcess{tb: tb, addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(free[0])), args: []string{file, "--sentinel"}}
 	if err := p.start(); err != nil {
 		tb.Fatal(err)
 	}
@@ -145,6 +145,7 @@ func RedisSentinel(tb testing.TB) (sentinel, master string) {
 type RedisProcess struct {
 	tb   testing.TB
 	addr string
+	dir  string // where it saves
 	args []string
 
 	mu   sync.Mutex
@@ -229,11 +230,11 @@ func startRedis(dir string, args ...string) (*RedisProcess, error) {
 	}
 	var err error
 	for range 3 {
-		var ports []int
-		if ports, err = freeRedisPorts(1); err != nil {
+		var free []int
+		if free, err = ports(1); err != nil {
 			return nil, err
 		}
-		p := newRedis(dir, ports[0], args...)
+		p := newRedis(dir, free[0], args...)
 		if err = p.start(); err == nil {
 			return p, nil
 		}
@@ -243,7 +244,7 @@ func startRedis(dir string, args ...string) (*RedisProcess, error) {
 
 func newRedis(dir string, port int, args ...string) *RedisProcess {
 	return &RedisProcess{
-		addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
+		addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), dir: dir,
 		args: append([]string{"--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", dir,
 			"--save", "", "--appendonly", "no", "--daemonize", "no"}, args...),
 	}
@@ -310,20 +311,6 @@ func startRedisThere(f func() error) error {
 	return <-err
 }
 
-func freeRedisPorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		// All stay open until all are found, so that they differ.
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer ln.Close()
-		ports = append(ports, ln.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
-}
-
 // startRedisCluster starts three masters that share the slots. Their folders hold
 // the cluster's own notes and carry the process's id; those of processes that are
 // gone are removed here, since nothing runs when a test process ends.
@@ -340,7 +327,7 @@ func startRedisCluster() ([]*RedisProcess, error) {
 		}
 	}
 
-	ports, err := freeRedisPorts(6)
+	free, err := ports(6)
 	if err != nil {
 		return nil, err
 	}
@@ -350,7 +337,7 @@ func startRedisCluster() ([]*RedisProcess, error) {
 		if err != nil {
 			return nil, err
 		}
-		n := newRedis(dir, ports[i], "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(ports[3+i]),
+		n := newRedis(dir, free[i], "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(free[3+i]),
 			"--cluster-node-timeout", "5000")
 		if err := n.start(); err != nil {
 			return nil, err
@@ -374,7 +361,7 @@ func startRedisCluster() ([]*RedisProcess, error) {
 		if err := rdb.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err(); err != nil {
 			return nil, fmt.Errorf("cluster: %w", err)
 		}
-		if err := rdb.Do(ctx, "CLUSTER", "MEET", "127.0.0.1", ports[0], ports[3]).Err(); err != nil {
+		if err := rdb.Do(ctx, "CLUSTER", "MEET", "127.0.0.1", free[0], free[3]).Err(); err != nil {
 			return nil, fmt.Errorf("cluster: %w", err)
 		}
 	}

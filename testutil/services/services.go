@@ -61,22 +61,50 @@ func binary(tb testing.TB, debianPackage string, paths ...string) string {
 	return ""
 }
 
+// given are the ports that this process has given out: a server that is stopped
+// for a while finds its own free when it starts again.
+var given struct {
+	sync.Mutex
+	ports map[int]bool
+}
+
 // ports returns n different loopback ports that were free a moment ago, below
-// the range that outgoing connections are given theirs from.
+// the range that outgoing connections are given theirs from, and none twice.
 func ports(n int) ([]int, error) {
+	given.Lock()
+	defer given.Unlock()
+	if given.ports == nil {
+		given.ports = map[int]bool{}
+	}
 	var found []int
 	for try := 0; len(found) < n; try++ {
-		if try > 1000 {
+		if try > 1400 {
 			return nil, fmt.Errorf("no %d free ports on 127.0.0.1", n)
 		}
 		// Another test process looks at the same time: begin somewhere else.
 		port := 20000 + (os.Getpid()*101+try*7)%10000
+		if given.ports[port] {
+			continue
+		}
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			continue
 		}
 		l.Close()
+		given.ports[port] = true
 		found = append(found, port)
 	}
 	return found, nil
+}
+
+// Address is host:port of the loopback interface that was free a moment ago, and
+// that nobody else in this process is given: for a server that is to be killed and
+// started again at the same place.
+func Address(tb testing.TB) string {
+	tb.Helper()
+	found, err := ports(1)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", found[0])
 }

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
+
+	"staffeln/events"
 )
 
 // errKilled is what a dead process's calls would have come to.
@@ -21,11 +23,24 @@ type mortal struct {
 	left  atomic.Int64
 	dumb  atomic.Bool // the last call's answer is lost
 	calls atomic.Int64
+	// stall is where the next call waits that finds that it is to.
+	stall atomic.Pointer[stall]
+}
+
+// A stall is a process that stops after some more calls, and goes on when it is let.
+type stall struct {
+	left    atomic.Int64
+	stopped chan struct{} // closed when it has
+	goOn    chan struct{}
 }
 
 // may says whether one more call is carried out, and whether its answer arrives.
 func (m *mortal) may() (carriedOut, answered bool) {
 	m.calls.Add(1)
+	if s := m.stall.Load(); s != nil && s.left.Add(-1) == -1 {
+		close(s.stopped)
+		<-s.goOn
+	}
 	if !m.on.Load() {
 		return true, true
 	}
@@ -111,3 +126,40 @@ func (w *World) Restart() { w.mortal.on.Store(false) }
 
 // Effects is how many calls to Redis and OpenStack there have been.
 func (w *World) Effects() int { return int(w.mortal.calls.Load()) }
+
+// Twin is a second process with the same settings, the same cloud and the same
+// clock, which needs a Redis that both can reach. Close it before the world.
+func (w *World) Twin(ctx context.Context) (*World, error) {
+	t := &World{Cloud: w.Cloud, Seeded: w.Seeded, o: w.o, clock: w.clock, bus: w.bus, settings: w.settings, environ: w.environ, second: true}
+	return t, t.move(ctx)
+}
+
+// Stall delivers one event and stops the process when that has made n more calls to
+// Redis and OpenStack, as a long garbage collection or a frozen machine does.
+// Meanwhile is called then, and has to do with the twin alone, which gets the
+// notifications, too. The stalled process goes on afterwards, and what it has in
+// hand is brought to its end. Stopped says whether it came to that; an event that
+// needs no more than n calls is just delivered.
+func (w *World) Stall(ctx context.Context, e events.Event, n int, twin *World, meanwhile func()) (stopped bool) {
+	s := &stall{stopped: make(chan struct{}), goOn: make(chan struct{})}
+	s.left.Store(int64(n))
+	w.mortal.stall.Store(s)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = w.deliver(ctx, e) // kept in Errors
+	}()
+	select {
+	case <-done:
+		w.mortal.stall.Store(nil)
+		return false
+	case <-s.stopped:
+	}
+	w.mortal.stall.Store(nil)
+	w.twin = twin
+	meanwhile()
+	w.twin = nil
+	close(s.goOn)
+	<-done
+	return true
+}

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -47,6 +46,10 @@ type Options struct {
 	Mail *Mailbox
 	// Wrap, if set, puts something between the functions and the cloud.
 	Wrap func(functions.Cloud) functions.Cloud
+	// Post, if set, is the way of each notification to the broker, which publish stands
+	// for: it may lose it, double it or keep it for later. It is called from any
+	// goroutine.
+	Post func(publish func(body []byte), body []byte)
 }
 
 // A World is a cloud with the service in it. Its methods are for one goroutine.
@@ -60,30 +63,49 @@ type World struct {
 	Errors []error
 
 	o        Options
-	now      atomic.Int64 // unix nanoseconds
-	skew     atomic.Int64 // nanoseconds
+	clock    *clock
 	bus      *bus.Bus
 	router   *runtime.Router
 	settings home.Settings
 	environ  []string
 	mortal   mortal
+	// twin is the process that takes the notifications while this one stalls; second
+	// says that this is one.
+	twin   *World
+	second bool
+}
+
+// A clock is shared by everybody in a world.
+type clock struct {
+	now  atomic.Int64 // unix nanoseconds
+	skew atomic.Int64 // nanoseconds
 }
 
 // New makes a world. Close it when done.
 func New(ctx context.Context, o Options) (*World, error) {
-	w := &World{o: o}
+	w := &World{o: o, clock: &clock{}}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	w.now.Store(o.Start.UnixNano())
+	w.clock.now.Store(o.Start.UnixNano())
 	sim := o.Cloud
 	sim.Now = w.Now
+	publish := func(body []byte) { _ = w.bus.Publish(body) } // a broker that is gone has no subscribers either
 	sim.Notify = func(_, _ string, body []byte) {
-		if !o.Deaf {
-			_ = w.bus.Publish(body) // a broker that is gone has no subscribers either
+		switch {
+		case o.Deaf:
+		case o.Post != nil:
+			o.Post(publish, body)
+		default:
+			publish(body)
 		}
 	}
-	w.bus = bus.New(bus.Options{Deliver: func(ctx context.Context, e events.Event) error { return w.deliver(ctx, e) }, Log: o.Log, Now: w.Now})
+	w.bus = bus.New(bus.Options{Deliver: func(ctx context.Context, e events.Event) error {
+		if w.twin != nil {
+			return w.twin.deliver(ctx, e)
+		}
+		return w.deliver(ctx, e)
+	}, Log: o.Log, Now: w.Now})
 	cloud, err := simcloud.Start(sim)
 	if err != nil {
 		return nil, err
@@ -135,7 +157,7 @@ func (w *World) Reconnect(ctx context.Context) error {
 	o.IncludeProjects, o.ExcludeProjects = w.settings.IncludeProjects, w.settings.ExcludeProjects
 	o.IncludeDomains, o.ExcludeDomains = w.settings.IncludeDomains, w.settings.ExcludeDomains
 	o.Now = w.Now
-	o.Transport = transport{&w.mortal, http.DefaultTransport.(*http.Transport).Clone()}
+	o.Transport = transport{&w.mortal, w.Cloud.Transport()}
 	cloud, err := openstack.Connect(ctx, o)
 	if err != nil {
 		return err
@@ -172,13 +194,13 @@ func (w *World) Close() {
 	if w.Home != nil {
 		w.Home.Close()
 	}
-	if w.Cloud != nil {
+	if w.Cloud != nil && !w.second {
 		w.Cloud.Close()
 	}
 }
 
 // Now is the world's time.
-func (w *World) Now() time.Time { return time.Unix(0, w.now.Load()).UTC() }
+func (w *World) Now() time.Time { return time.Unix(0, w.clock.now.Load()).UTC() }
 
 // Policies are the classes in force.
 func (w *World) Policies() backup.Classes { return w.Settings.Classes }
@@ -194,6 +216,9 @@ func (w *World) deliver(ctx context.Context, e events.Event) error {
 // Deliver hands one event to the functions.
 func (w *World) Deliver(ctx context.Context, e events.Event) error { return w.deliver(ctx, e) }
 
+// Publish puts a message on the bus, as anybody can who reaches the broker.
+func (w *World) Publish(body []byte) { _ = w.bus.Publish(body) } // only a drained bus refuses
+
 // Hear delivers the notifications that have come.
 func (w *World) Hear(ctx context.Context) error {
 	w.Cloud.Advance()
@@ -206,6 +231,14 @@ func (w *World) Tick(ctx context.Context) error {
 	if err := w.Hear(ctx); err != nil {
 		return err
 	}
+	for _, e := range w.Ticks() {
+		_ = w.deliver(ctx, e) // kept in Errors
+	}
+	return errors.Join(ctx.Err(), w.Hear(ctx))
+}
+
+// Ticks are every function's ticks for now, by the service's clock.
+func (w *World) Ticks() (all []events.Event) {
 	for _, t := range functions.Ticks(functions.Intervals{Dispatch: time.Second, Track: time.Second, Retention: time.Second, Report: time.Second, Reconcile: time.Second}) {
 		if t.Function == "report" && w.o.Mail == nil {
 			continue
@@ -215,15 +248,15 @@ func (w *World) Tick(ctx context.Context) error {
 			shards = w.Home.Ledger.Shards()
 		}
 		for shard := range shards {
-			_ = w.deliver(ctx, events.NewTick(t.Function, shard, w.Now().Add(time.Duration(w.skew.Load())))) // kept in Errors
+			all = append(all, events.NewTick(t.Function, shard, w.Now().Add(time.Duration(w.clock.skew.Load()))))
 		}
 	}
-	return errors.Join(ctx.Err(), w.Hear(ctx))
+	return all
 }
 
 // Step lets time pass, and then delivers what it brings.
 func (w *World) Step(ctx context.Context, d time.Duration) error {
-	w.now.Add(int64(d))
+	w.clock.now.Add(int64(d))
 	return w.Tick(ctx)
 }
 
@@ -240,10 +273,10 @@ func (w *World) Pass(ctx context.Context, d, step time.Duration) error {
 // Skew sets how far the service's clock is ahead of the cloud's; below zero it is
 // behind. Ticks come by it, and what has passed since is measured without it, as a
 // monotonic clock does.
-func (w *World) Skew(by time.Duration) { w.skew.Store(int64(by)) }
+func (w *World) Skew(by time.Duration) { w.clock.skew.Store(int64(by)) }
 
 // Jump sets the clock, and delivers nothing.
-func (w *World) Jump(to time.Time) { w.now.Store(to.UnixNano()) }
+func (w *World) Jump(to time.Time) { w.clock.now.Store(to.UnixNano()) }
 
 // Reconfigure adds settings, as a restart with another environment does. Redis and
 // what connects to OpenStack stay as they are.

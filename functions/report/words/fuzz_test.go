@@ -41,7 +41,7 @@ func FuzzWrite(f *testing.F) {
 		gone := d.Removed[0]
 		gone.Name, gone.Why, gone.Kind = volume, why2, backup.Kind(kind)
 		d.Runs, d.Removed, d.Invalid, d.Overdue, d.Skipped = nil, nil, nil, nil, nil
-		for i := range (runs%400 + 400) % 400 {
+		for i := range (runs%64 + 64) % 64 {
 			run.OK = i%2 == 0
 			d.Runs, d.Removed = append(d.Runs, run), append(d.Removed, gone)
 			d.Invalid, d.Overdue, d.Skipped = append(d.Invalid, note), append(d.Overdue, note), append(d.Skipped, note)
@@ -71,14 +71,17 @@ func FuzzWrite(f *testing.F) {
 // headlines are those of digest.txt.
 var headlines = []string{"FAILED", "OVERDUE: NO BACKUP AS YOUNG AS PROMISED", "VALUES THAT WERE NOT UNDERSTOOD", "QUOTA", "COMPLETE", "WORKS AGAIN", "REMOVED, AS THE POLICY SAYS", "NOT PROTECTED"}
 
+// void are the elements that have no end in HTML.
+var void = regexp.MustCompile(`<((?:meta|br)(?: [^<>]*)?)>`)
+
 // wellFormed reads a page as HTML that is XML but for its void elements, and fails
 // for what a name could have brought in.
 func wellFormed(t *testing.T, page string) {
 	t.Helper()
 	known := []string{"html", "head", "meta", "title", "style", "body", "table", "tr", "td", "b", "span", "br"}
 	attributes := []string{"lang", "charset", "name", "content", "class", "style", "role", "width", "cellspacing", "cellpadding", "align", "valign", "height"}
-	r := xml.NewDecoder(strings.NewReader(page))
-	r.Strict, r.AutoClose, r.Entity = true, xml.HTMLAutoClose, xml.HTMLEntity
+	r := xml.NewDecoder(strings.NewReader(void.ReplaceAllString(page, "<$1/>")))
+	r.Entity = xml.HTMLEntity
 	var open []string
 	for {
 		token, err := r.Token()

@@ -36,6 +36,7 @@ func view(d backup.Digest, rows int) View {
 	v := View{Digest: d, More: map[string]int{}}
 	for _, r := range d.Runs {
 		r.Server, r.Volume, r.Why = short(r.Server), short(r.Volume), clip(r.Why, 300)
+		r.Kind = backup.Kind(short(string(r.Kind)))
 		if r.OK {
 			v.Successes = append(v.Successes, r)
 			continue
@@ -50,6 +51,7 @@ func view(d backup.Digest, rows int) View {
 	v.Removed = most(v.Removed, max(rows/4, 1), d.Removals, v.More, "Removed")
 	for i, r := range v.Removed {
 		r.Name, r.Why = short(cmp.Or(r.Name, r.Backup)), clip(r.Why, 300)
+		r.Kind = backup.Kind(short(string(r.Kind)))
 		v.Removed[i] = r
 	}
 	for name, list := range map[string]*[]backup.DigestNote{
@@ -60,7 +62,8 @@ func view(d backup.Digest, rows int) View {
 			(*list)[i] = backup.DigestNote{Server: short(n.Server), Volume: short(n.Volume), Why: clip(n.Why, 300)}
 		}
 	}
-	v.Name = short(v.Name)
+	v.Name, v.Zone = short(v.Name), short(v.Zone)
+	v.QuotaUnknown, v.Held = clip(v.QuotaUnknown, 300), clip(v.Held, 300)
 	v.Headline, v.Mood = headline(d)
 	return v
 }
@@ -221,7 +224,7 @@ func level(q backup.QuotaFact) string {
 }
 
 func bar(q backup.QuotaFact) int {
-	n := (min(q.Percent, 100) + 4) / 5
+	n := (max(min(q.Percent, 100), 0) + 4) / 5
 	if q.Unlimited() {
 		return 0
 	}

@@ -8,7 +8,7 @@ local run, project, backend, now, till = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARG
 local old = score(leases, run)
 if not (old and old > tonumber(now)) then
   local pause = redis.call('GET', KEYS[3])
-  if pause and tonumber((string.match(pause, '^%S+'))) > tonumber(now) then return 'paused ' .. pause end
+  if pause and (tonumber((string.match(pause, '^%S+'))) or 0) > tonumber(now) then return 'paused ' .. pause end
 
   local ids = redis.call('ZRANGEBYSCORE', leases, '(' .. now, '+inf')
   local ofProject, ofBackend = 0, 0

@@ -11,8 +11,10 @@ while #out < want do
   for i = 1, #page, 2 do
     local id = page[i]
     local v = readVolume(volumes, id)
-    if not v then
+    if not v and redis.call('HEXISTS', volumes, id) == 0 then
       redis.call('ZREM', due, id)
+    elseif not v then -- not a row: handed out as it is, for somebody to say so
+      table.insert(out, {id, page[i + 1], redis.call('HGET', volumes, id), {}})
     else
       if v.again ~= '0' then
         v.again = '0'

@@ -30,10 +30,13 @@ local function hold(projects, project, by)
 end
 
 -- servers: SERVER -> "PROJECT TICKET STAMP\nENROLMENT"
+-- A row that is none counts as not there, so that the next reading writes it anew;
+-- whoever reads it out says that it is none.
 local function readServer(servers, id)
   local s = redis.call('HGET', servers, id)
   if not s then return nil end
-  local project, ticket, stamp, json = string.match(s, '^(%S+) (%S+) (%S+)\n(.*)$')
+  local project, ticket, stamp, json = string.match(s, '^(%S+) (%-?%d+) (%d+)\n(.*)$')
+  if not project then return nil end
   return {project = project, ticket = ticket, stamp = stamp, json = json}
 end
 
@@ -43,13 +46,14 @@ end
 
 -- volumes: VOLUME -> "PROJECT TICKET AGAIN SERVER,SERVER\nFACTS\nSTATE"
 -- AGAIN is when an enrolment last wanted the volume looked at anew; it is '0'
--- once dispatch has been handed the volume since.
+-- once dispatch has been handed the volume since. A row that is none counts as not
+-- there, as a server's does.
 local function readVolume(volumes, id, project)
   local s = redis.call('HGET', volumes, id)
   if not s then return nil end
   local p, ticket, again, servers, facts, state =
-    string.match(s, '^(%S+) (%S+) (%S+) (%S*)\n([^\n]*)\n(.*)$')
-  if project and p ~= project then return nil end
+    string.match(s, '^(%S+) (%-?%d+) (%d+) (%S*)\n([^\n]*)\n(.*)$')
+  if not p or project and p ~= project then return nil end
   if state == '' then state = NOTHING end
   return {project = p, ticket = ticket, again = again, servers = servers, facts = facts, state = state}
 end
@@ -61,9 +65,11 @@ local function writeVolume(volumes, id, v)
     v.servers .. '\n' .. v.facts .. '\n' .. state)
 end
 
--- A state is "LASTSLOT LASTCOMPLETE REST".
+-- A state is "LASTSLOT LASTCOMPLETE REST"; one that is none says nothing. A script
+-- that broke off over it would have done half of its work.
 local function splitState(state)
-  return string.match(state, '^(%S+) (%S+) (.*)$')
+  if not string.match(state, '^%d+ %d+ ') then state = NOTHING end
+  return string.match(state, '^(%d+) (%d+) (.*)$')
 end
 
 -- runs: VOLUME -> "PROJECT SLOT ATTEMPT BACKUP NONCE\nRUN"
@@ -92,8 +98,8 @@ local function putRecord(records, backups, holding, projects, r)
   if old then
     if r.fresh then return end
     local oldParent, oldPolicy = string.match(old, '^%S+ %S+ (%S+) [^\n]*\n(.*)$')
-    if parent == '-' then parent = oldParent end
-    if policy == '' then policy = oldPolicy end
+    if parent == '-' then parent = oldParent or '-' end
+    if policy == '' then policy = oldPolicy or '' end
   end
   redis.call('HSET', records, r.id, r.volume .. ' ' .. r.project .. ' ' .. parent .. ' ' .. r.facts .. '\n' .. policy)
   -- backups: VOLUME -> "BACKUP BACKUP"

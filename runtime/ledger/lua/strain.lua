@@ -5,8 +5,9 @@ local n = 0
 local old = redis.call('GET', KEYS[1])
 if old then
   local halvings, last = string.match(old, '^(%S+) (%S+)$')
-  if math.abs(tonumber(ARGV[1]) - tonumber(last)) < tonumber(ARGV[2]) then n = tonumber(halvings) end
+  last = tonumber(last or '')
+  if last and math.abs(tonumber(ARGV[1]) - last) < tonumber(ARGV[2]) then n = tonumber(halvings) or 0 end
 end
-n = math.min(n + 1, tonumber(ARGV[3]))
+n = math.min(math.max(n, 0) + 1, tonumber(ARGV[3]))
 redis.call('SET', KEYS[1], string.format('%d', n) .. ' ' .. ARGV[1])
 return n

@@ -1,0 +1,141 @@
+package simulate
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+const day = 24 * time.Hour
+
+// An era is a measure of time for histories: what is an hour in one is a week in
+// another.
+type era struct {
+	period, pace time.Duration
+	settings     []string
+	retentions   []string
+	// acts are how many there are at most, and longest how many periods pass between
+	// two.
+	acts, longest int
+}
+
+var eras = []era{
+	{2 * time.Hour, 10 * time.Minute, []string{"STAFFELN_BACKUP_PERIOD=2h", "STAFFELN_REPORT_PERIOD=6h", "STAFFELN_BACKUPS_PERIOD=2h"},
+		[]string{"1h", "5h", "12h", "30d"}, 22, 4},
+	{day, 2 * time.Hour, []string{"STAFFELN_BACKUP_PERIOD=daily@02:00", "STAFFELN_REPORT_PERIOD=daily@06:00", "STAFFELN_TIME_ZONE=Europe/Zurich"},
+		[]string{"2d", "5d", "2w", "1mon"}, 22, 5},
+	{7 * day, 12 * time.Hour, []string{"STAFFELN_BACKUP_PERIOD=7d", "STAFFELN_REPORT_PERIOD=7d", "STAFFELN_TIME_ZONE=America/New_York"},
+		[]string{"2w", "2mon", "1y"}, 14, 9},
+}
+
+// starts are moments at which something in the calendar is near.
+var starts = []time.Time{
+	time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC),
+	time.Date(2027, 3, 27, 20, 0, 0, 0, time.UTC), // the hour that is missing in Zurich
+	time.Date(2026, 10, 31, 20, 0, 0, 0, time.UTC),
+	time.Date(2028, 2, 28, 12, 0, 0, 0, time.UTC), // a leap day
+	time.Date(2026, 12, 31, 18, 0, 0, 0, time.UTC),
+}
+
+// Draw makes the history of a number, always the same one.
+func Draw(seed uint64) History {
+	r := rand.New(rand.NewPCG(seed, 20261122))
+	e := eras[pick(r, 6, 3, 1)]
+	h := History{
+		Start: of(r, starts...), User: of(r, "backup-svc", "backup-min"), Servers: of(r, 2, 3, 4, 7), Pace: e.pace, Period: e.period,
+		Backup: of(r, 3*time.Minute, 3*time.Minute, e.period/20), Deletion: of(r, 0, 40*time.Second, 7*time.Minute),
+		Settings: append([]string{
+			"STAFFELN_SHARDS=" + of(r, "1", "1", "2"),
+			"STAFFELN_RETENTION_TIME=" + of(r, e.retentions...),
+			"STAFFELN_CLASS_GOLD_RETENTION_TIME=" + of(r, e.retentions...),
+			"STAFFELN_FULL_BACKUP_DEPTH=" + of(r, "0", "1", "2", "6"),
+			"STAFFELN_ARCHIVE_RULES=" + of(r, "none", "none", "last=2 hourly=4", "daily=3 weekly=2"),
+			"STAFFELN_ORPHAN_RETENTION=" + of(r, "0", "3h", "2d"),
+			"STAFFELN_BRAKE_PERCENT=" + of(r, "30", "50", "100"),
+		}, e.settings...),
+	}
+	for range 6 + r.IntN(e.acts-5) {
+		h.Acts = append(h.Acts, drawAct(r, e))
+	}
+	return h
+}
+
+// drawAct draws one act; those of tenants are as likely as faults.
+func drawAct(r *rand.Rand, e era) Act {
+	which := r.IntN(64)
+	some := func(most int) time.Duration { return time.Duration(1+r.IntN(most)) * e.pace }
+	switch pick(r, 30, 30, 8, 32) {
+	case 0:
+		return Act{Do: "pass", For: some(e.longest * int(e.period/e.pace))}
+	case 1:
+		return of(r,
+			Act{Do: "wish", What: of(r, "yes", "yes", "yes", "gold", "no", "nothing", "maybe"), Which: which},
+			Act{Do: "wish", What: of(r, "yes", "gold", "nothing"), Which: which},
+			Act{Do: "tag", What: of(r, "backup", "backup:gold", "other"), Which: which},
+			Act{Do: "skip", What: of(r, "true", "nothing"), Which: which},
+			Act{Do: "attach", Which: which, N: r.IntN(64)},
+			Act{Do: "attach", What: "new", Which: which},
+			Act{Do: "detach", Which: which},
+			Act{Do: "extend", Which: which},
+			Act{Do: "server", What: of(r, "yes", "gold", "nothing"), Which: which, N: r.IntN(3)},
+			Act{Do: "delete", What: of(r, "server", "volume", "both"), Which: which},
+			Act{Do: "transfer", Which: which},
+			Act{Do: "manual", What: of(r, "full", "incremental"), Which: which},
+			Act{Do: "manual", What: "removed", Which: which},
+			Act{Do: "attack", What: of(r, "delete", "strip", "rename", "reset", "force"), Which: which},
+			Act{Do: "attack", What: of(r, "delete", "strip"), Which: which},
+			Act{Do: "quota", What: of(r, "none", "used", "few", "unlimited"), Which: which},
+			Act{Do: "lock", What: of(r, "on", "off"), Which: which},
+			Act{Do: "hold", What: of(r, "yes", "no"), Which: which})
+	case 2:
+		return of(r,
+			Act{Do: "reconfigure", What: "STAFFELN_RETENTION_TIME=" + of(r, e.retentions...)},
+			Act{Do: "reconfigure", What: "STAFFELN_FULL_BACKUP_DEPTH=" + of(r, "0", "1", "3")},
+			Act{Do: "project", What: of(r, "disabled", "role"), Which: which, For: some(20)},
+			Act{Do: "drift", Which: which},
+			Act{Do: "stuck", Which: which})
+	}
+	every := 1 + r.IntN(5)
+	for_ := time.Duration(1+r.IntN(6)) * of(r, 30*time.Second, e.pace)
+	switch pick(r, 10, 4, 3, 2, 2, 2, 2, 2, 1, 1, 1) {
+	case 0:
+		return Act{Do: "fault", What: of(r, requestFaults...), Which: r.IntN(3), N: every, For: for_}
+	case 1:
+		return Act{Do: "notifications", What: of(r, "lost", "doubled", "delayed", "reordered"), N: 1 + r.IntN(3), For: for_}
+	case 2:
+		return Act{Do: "kill", What: of(r, "", "deaf"), N: r.IntN(60)}
+	case 3:
+		return Act{Do: "stall", What: of(r, "dispatch", "track", "retention", "report", "reconcile"), Which: which, N: r.IntN(20), For: some(6)}
+	case 4:
+		return Act{Do: "redis", What: of(r, "refused", "slow", "twice"), N: every, For: for_}
+	case 5:
+		return of(r, Act{Do: "redis", What: "emptied"}, Act{Do: "redis", What: "remember"}, Act{Do: "redis", What: "older"})
+	case 6:
+		return of(r, Act{Do: "cinder-backup", What: "restarted"}, Act{Do: "cinder-backup", What: "restarted"}, Act{Do: "cinder-backup", What: "down", For: some(3 * int(e.period/e.pace))})
+	case 7:
+		return Act{Do: "fail", Which: which, N: 1 + r.IntN(2)}
+	case 8:
+		return Act{Do: "clock", What: of(r, fmt.Sprint(365*day), fmt.Sprint(-365*day), "4m", "-1h", "1h", fmt.Sprint(e.period)), For: some(4)}
+	case 9:
+		return of(r, Act{Do: "tokens"}, Act{Do: "garbage", Which: which, N: 1 + r.IntN(5)})
+	}
+	return Act{Do: "mail", What: of(r, "unreachable", "unanswered", "refused"), N: 1 + r.IntN(3), For: some(2 * int(e.period/e.pace))}
+}
+
+// of is one of some.
+func of[T any](r *rand.Rand, some ...T) T { return some[r.IntN(len(some))] }
+
+// pick is one of the numbers from 0, by weight.
+func pick(r *rand.Rand, weights ...int) int {
+	all := 0
+	for _, w := range weights {
+		all += w
+	}
+	n := r.IntN(all)
+	for i, w := range weights {
+		if n -= w; n < 0 {
+			return i
+		}
+	}
+	return len(weights) - 1
+}
