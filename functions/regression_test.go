@@ -1013,3 +1013,14 @@ func TestTheHostsZoneDoesNotMatter(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+// The backups of a project that is gone are removed when their time is over.
+func TestTheBackupsOfADeletedProject(t *testing.T) {
+	s := young(t, world.Options{})
+	s.Cloud.DeleteServer(s.Seeded.Servers["web-1"])
+	s.Cloud.DeleteVolume(s.Seeded.Volumes["web-1-data"])
+	s.Cloud.DeleteProject(s.Seeded.Projects["alpha"])
+	s.check(s.Reconnect(s.ctx))
+	s.pass(72*time.Hour, 30*time.Minute)
+	s.wantShort("three days later", "web-1-data", "f i i f i i f i")
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,8 +33,20 @@ import (
 type trial struct {
 	sentence string
 	settings []string
-	refused  string // part of the error; "" for none
+	refused  string // part of the error, or of another by |; "" for none
 }
+
+// says is whether an error has one of the words, which are parted by |.
+func says(err error, words string) bool {
+	return err != nil && slices.ContainsFunc(strings.Split(words, "|"), func(w string) bool { return strings.Contains(err.Error(), w) })
+}
+
+// Who refuses our certificate says so and hangs up, and we may be writing: then all that is
+// seen is that it hung up.
+const (
+	wantsOne   = "certificate required|connection reset|broken pipe"
+	knowsItNot = "unknown certificate authority|connection reset|broken pipe"
+)
 
 // tried reads the settings and connects with them.
 func tried(t *testing.T, all []trial, connect func(ctx context.Context, s Settings) error) {
@@ -48,7 +62,7 @@ func tried(t *testing.T, all []trial, connect func(ctx context.Context, s Settin
 			switch {
 			case tc.refused == "" && err != nil:
 				t.Error(err)
-			case tc.refused != "" && (err == nil || !strings.Contains(err.Error(), tc.refused)):
+			case tc.refused != "" && !says(err, tc.refused):
 				t.Errorf("want %q, not %v", tc.refused, err)
 			case err != nil && strings.Contains(err.Error(), "marked-secret"):
 				t.Errorf("a secret is told: %v", err)
@@ -90,8 +104,8 @@ func TestRedisOverTLS(t *testing.T) {
 		{"with a certificate whose time is over", set("REDIS_URL=rediss://"+late, "REDIS_CA="+a.File), "expired"},
 		{"with TLS 1.1, unchecked even", set("REDIS_URL=rediss://"+old, "REDIS_INSECURE=true"), "protocol version"},
 		{"with our certificate", set("REDIS_URL=rediss://"+known, "REDIS_CA="+a.File, "REDIS_CERT="+cert, "REDIS_KEY="+key), ""},
-		{"without our certificate, which it wants", set("REDIS_URL=rediss://"+known, "REDIS_CA="+a.File), "certificate required"},
-		{"with a certificate of another authority", set("REDIS_URL=rediss://"+known, "REDIS_CA="+a.File, "REDIS_CERT="+strange, "REDIS_KEY="+strangeKey), "unknown certificate authority"},
+		{"without our certificate, which it wants", set("REDIS_URL=rediss://"+known, "REDIS_CA="+a.File), wantsOne},
+		{"with a certificate of another authority", set("REDIS_URL=rediss://"+known, "REDIS_CA="+a.File, "REDIS_CERT="+strange, "REDIS_KEY="+strangeKey), knowsItNot},
 		{"by a Sentinel", set("REDIS_URL=rediss+sentinel://"+master+"@"+sentinel, "REDIS_CA="+a.File, "REDIS_CERT="+cert, "REDIS_KEY="+key), ""},
 		{"by a Sentinel of another authority", set("REDIS_URL=rediss+sentinel://"+master+"@"+sentinel, "REDIS_CA="+other.File, "REDIS_CERT="+cert, "REDIS_KEY="+key), "unknown authority"},
 		{"as a cluster", set("REDIS_URL=rediss+cluster://"+cluster, "REDIS_CA="+a.File, "REDIS_CERT="+cert, "REDIS_KEY="+key), ""},
@@ -120,8 +134,8 @@ func TestRabbitMQOverTLS(t *testing.T) {
 	tried(t, []trial{
 		{"with the authority that vouches for it, and our certificate", with(url, ours...), ""},
 		{"unchecked, with our certificate", with(url, "AMQP_INSECURE=true", ours[1], ours[2]), ""},
-		{"without our certificate, which it wants", with(url, "AMQP_CA="+a.File), "certificate required"},
-		{"with a certificate of another authority", with(url, "AMQP_CA="+a.File, "AMQP_CERT="+strange, "AMQP_KEY="+strangeKey), "unknown certificate authority"},
+		{"without our certificate, which it wants", with(url, "AMQP_CA="+a.File), wantsOne},
+		{"with a certificate of another authority", with(url, "AMQP_CA="+a.File, "AMQP_CERT="+strange, "AMQP_KEY="+strangeKey), knowsItNot},
 		{"by the system's authorities, which do not know it", with(url, ours[1], ours[2]), "unknown authority"},
 		{"by another authority", with(url, "AMQP_CA="+other.File, ours[1], ours[2]), "unknown authority"},
 		{"with a certificate for another host", with(strings.Replace(url, "127.0.0.1", "localhost", 1), ours...), "localhost"},
@@ -256,7 +270,7 @@ func TestOpenStackOverTLS(t *testing.T) {
 		{"with a certificate whose time is over", with(late, "OS_CACERT="+a.File), "expired"},
 		{"with TLS 1.1, unchecked even", with(old, "OS_INSECURE=true"), "protocol version"},
 		{"with our certificate", with(known, "OS_CACERT="+a.File, "OS_CERT="+cert, "OS_KEY="+key), ""},
-		{"without our certificate, which it wants", with(known, "OS_CACERT="+a.File), "certificate required"},
+		{"without our certificate, which it wants", with(known, "OS_CACERT="+a.File), wantsOne},
 		{"with all of it in clouds.yaml", []string{"OS_CLOUD=sim", "OS_CLIENT_CONFIG_FILE=" + file}, ""},
 		{"with a file that is not there", with(open, "OS_CACERT=/nowhere/ca.pem"), "OS_CACERT: open /nowhere/ca.pem: no such file"},
 		{"with a file without a certificate", with(open, "OS_CACERT="+key), "OS_CACERT: no certificate in"},
@@ -270,7 +284,7 @@ func TestOpenStackOverTLS(t *testing.T) {
 				o.Rights = openstack.Auto
 				_, err = openstack.Connect(t.Context(), o)
 			}
-			if tc.refused == "" && err != nil || tc.refused != "" && (err == nil || !strings.Contains(err.Error(), tc.refused)) {
+			if tc.refused == "" && err != nil || tc.refused != "" && !says(err, tc.refused) {
 				t.Errorf("want %q, not %v", tc.refused, err)
 			}
 		})
@@ -314,7 +328,7 @@ func TestResendAndGatewaysOverTLS(t *testing.T) {
 		{"a gateway by another authority", at(open, "FUNCTION_CA="+other.File), "unknown authority"},
 		{"a gateway unchecked", at(open, "FUNCTION_INSECURE=true"), ""},
 		{"a gateway with our certificate", at(known, "FUNCTION_CA="+a.File, "FUNCTION_CERT="+cert, "FUNCTION_KEY="+key), ""},
-		{"a gateway without our certificate, which it wants", at(known, "FUNCTION_CA="+a.File), "certificate required"},
+		{"a gateway without our certificate, which it wants", at(known, "FUNCTION_CA="+a.File), wantsOne},
 		{"a gateway for another host", at(strings.Replace(open, "127.0.0.1", "localhost", 1), "FUNCTION_CA="+a.File), "localhost"},
 	}, func(ctx context.Context, s Settings) error {
 		secure, err := s.FunctionTLS()
@@ -388,13 +402,13 @@ func TestServedOverTLS(t *testing.T) {
 		{"the policy check, with one of another authority, which is not even sent", listen + "/v1/backup", &tls.Config{RootCAs: pool, Certificates: client(other)}, 403, "certificate"},
 		{"nor health, if it is sent", listen + "/healthz", &tls.Config{RootCAs: pool, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			return &client(other)[0], nil
-		}}, 0, "unknown certificate authority"},
+		}}, 0, knowsItNot},
 		{"health, with TLS 1.1", listen + "/healthz", &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, 0, "protocol version"},
 		{"metrics, with a certificate", metrics + "/metrics", &tls.Config{RootCAs: pool, Certificates: client(a)}, 200, "staffeln_"},
-		{"metrics, without one", metrics + "/metrics", &tls.Config{RootCAs: pool}, 0, "certificate required"},
+		{"metrics, without one", metrics + "/metrics", &tls.Config{RootCAs: pool}, 0, wantsOne},
 	} {
 		status, said := get(tc.address, tc.config)
-		if status != tc.status || !strings.Contains(said, tc.said) {
+		if status != tc.status || !says(errors.New(said), tc.said) {
 			t.Errorf("%s: %d %q, want %d %q", tc.sentence, status, said, tc.status, tc.said)
 		}
 	}

@@ -1,6 +1,8 @@
 package backup
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,27 +11,28 @@ import (
 // What lies right at the edge of a rule, and just beyond.
 
 func TestAgesAtTheirEdges(t *testing.T) {
-	for _, c := range []struct{ name, in, want string }{
-		{"all digits", "10h", "10h"},
-		{"with a nine", "90h19min", "90h19min"},
-		{"a character before the digits", "/h", "not a span"},
-		{"one after them", ":h", "not a span"},
-		{"a character before the letters", "3`", "not a span"},
-		{"one after them", "3{", "not a span"},
-		{"letters and then something else", "3h{4min", "not a span"},
-		{"a day less than a hundred years", "99y364d", "99y364d"},
-		{"a second more than a hundred years", "100y1s", "longer than 100 years"},
-		{"a year more in days", "36600d", "longer than 100 years"},
+	// Read without a complaint: an error quotes what it complains of.
+	for _, in := range []string{
+		"10h", "90h19min", "99y11mon", "100y", "1200mon", "36525d", "876600h", "52596000min", "3155760000s", "5217w",
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			a, err := ParseAge(c.in)
-			if err == nil && a.String() != c.want || err != nil && !strings.Contains(err.Error(), c.want) {
-				t.Errorf("%q: got %v, %v, want %s", c.in, a, err, c.want)
-			}
-			if err != nil && strings.Contains(c.want, "span") && !strings.Contains(err.Error(), "such as 2w3d") {
-				t.Errorf("%q: %v does not say what to write", c.in, err)
-			}
-		})
+		if a, err := ParseAge(in); err != nil || a.String() != in {
+			t.Errorf("%q: %v, %v", in, a, err)
+		}
+	}
+	for _, c := range []struct{ name, in, why string }{
+		{"a character before the digits", "/h", "is not a span"},
+		{"one after them", ":h", "is not a span"},
+		{"a character before the letters", "3`", "is not a span"},
+		{"one after them", "3{", "is not a span"},
+		{"letters and then something else", "3h{4min", "is not a span"},
+		{"a number alone", "14", "is not a span"},
+		{"zero", "0d", "is no time at all"},
+		{"a second more than a hundred years", "100y1s", "is longer than 100 years"},
+		{"a hundred years and a month", "1201mon", "is longer than 100 years"},
+	} {
+		if a, err := ParseAge(c.in); err == nil || !strings.Contains(err.Error(), `" `+c.why) {
+			t.Errorf("%s: %q: %v, %v", c.name, c.in, a, err)
+		}
 	}
 }
 
@@ -127,25 +130,309 @@ func TestLimitsAtTheirEdges(t *testing.T) {
 	}
 }
 
-// Which backups may build on which, told by what is kept for whose sake.
-func TestLineagesAtTheirEdges(t *testing.T) {
-	now := on(today)
-	for _, c := range []struct{ name, backups, want string }{
-		{"one that is being restored from begins a chain as one that is available does", "F1@10d F2@9d:restoring I2@1h", `
-			-F1 older than 2d
-			+F2 being restored from
-			+I2 younger than 2d, the newest complete restore point until 24T11:00`},
-		{"nothing builds on one that is being made", "F1@10d i2@9d:creating I3@1h F4@1h", `
-			+F1 incremental I3 builds on it
-			+i2 not ours
-			+I3 younger than 2d
-			+F4 younger than 2d, the newest complete restore point`},
+func TestEveryFaultHasAName(t *testing.T) {
+	for f, want := range map[Fault]string{Retry: "retry", Doubt: "doubt", Operator: "operator", Owner: "owner", Gone: "gone", Busy: "busy",
+		NeedsFull: "needs full", NoService: "no service", Dependents: "dependents"} {
+		same(t, f.String(), want)
+	}
+}
+
+// What a refused incremental is refused with, each of its words.
+func TestAFullBackupIsNeeded(t *testing.T) {
+	for _, words := range []string{
+		"No backups available to do an incremental backup", "the parent backup is gone",
+		"volume size increased", "Volume size increased", "hash block size", "Hash block size differs",
+	} {
+		same(t, Classify(400, words, true), NeedsFull)
+	}
+}
+
+// Everything that a digest lists has an order of its own, down to the last word.
+func TestADigestIsInOrder(t *testing.T) {
+	gone := func(id string, day int) Removal { return Removal{Backup: id, Created: nov(day)} }
+	in := DigestInput{
+		Project: Project{ID: "p"}, From: digestFrom, To: digestTo,
+		Removed: []Removal{gone("b3", 20), gone("b2", 19), gone("b1", 20)},
+		Volumes: []Protected{
+			{Volume: "v2", Skip: "no"}, {Volume: "v1", Skip: "yes"}, {Volume: "v1", Skip: "no"},
+		},
+		Servers: []Server{{ID: "s2"}, {ID: "s1"}},
+		Runs: []Run{
+			{Volume: "id2", VolumeName: "data", Slot: nov(21), State: Complete, Ended: nov(21)},
+			{Volume: "id1", VolumeName: "data", Slot: nov(21), State: Complete, Ended: nov(21)},
+		},
+		Keys: Keys{OptIn: "__automated_backup"}, Classes: Classes{Default: Policy{Class: Default, Schedule: mustSchedule("24h")}},
+		QuotaUnknown: "Cinder is down",
+	}
+	d, _ := Summarise(in)
+	var got []string
+	for _, r := range d.Removed {
+		got = append(got, r.Backup)
+	}
+	for _, n := range append(append([]DigestNote{}, d.Skipped...), d.Outside...) {
+		got = append(got, strings.TrimSpace(n.Server+" "+n.Volume+" "+n.Why))
+	}
+	for _, r := range d.Runs {
+		got = append(got, r.VolumeID)
+	}
+	want := []string{"b2", "b1", "b3", "v1 no", "v1 yes", "v2 no", "s1", "s2", "id1", "id2"}
+	for i := range got[6:8] {
+		got[6+i], _, _ = strings.Cut(got[6+i], " ") // why a server is left out is another table's
+	}
+	same(t, got, want)
+	if d.Backups != (QuotaFact{}) {
+		t.Errorf("a quota that is not known is forecast: %+v", d.Backups)
+	}
+}
+
+// One thing of each sort is enough to tell of.
+func TestWhatIsQuiet(t *testing.T) {
+	if !(Digest{}).Quiet() {
+		t.Error("nothing at all is something")
+	}
+	note := []DigestNote{{}}
+	for what, d := range map[string]Digest{
+		"a run": {Runs: make([]DigestRun, 1)}, "a removal": {Removed: make([]Removal, 1)}, "a protected volume": {Protected: 1},
+		"a skipped one": {Skipped: note}, "a server without volumes": {Empty: note}, "what was refused": {Invalid: note}, "what holds removals": {Held: "x"},
+	} {
+		if d.Quiet() {
+			t.Errorf("%s is nothing to tell of", what)
+		}
+	}
+}
+
+// A forecast's figures, where they are just enough and where they are one short.
+func TestForecastsAtTheirEdges(t *testing.T) {
+	now := nov(22)
+	p := Policy{Class: Default, Schedule: mustSchedule("24h"), Retention: Age{Days: 7}}
+	classes := Classes{Default: p}
+	volume := func(id string, size int) Protected {
+		return Protected{Volume: id, Size: size, Enrolments: []Enrolment{{Class: Default}}}
+	}
+	record := func(id, of string, size int) Record { return Record{ID: id, Volume: of, Size: size} }
+	steady := func(Policy, time.Time) int { return 8 }
+	for _, c := range []struct {
+		name              string
+		q                 Quota
+		volumes           []Protected
+		records           []Record
+		needs, needsGiB   int
+		full, fullInBytes string
+	}{
+		{"what is needed is just what there is", Quota{Usage{Limit: 8}, Usage{Limit: 80}}, []Protected{volume("v", 10)}, nil, 8, 80, "", ""},
+		{"one more than there is", Quota{Usage{Limit: 7}, Usage{Limit: 79}}, []Protected{volume("v", 10)}, nil, 8, 80, "2026-11-29", "2026-11-30"},
+		{"what there is of it is counted once", Quota{Usage{Limit: 7, Used: 3}, Usage{Limit: 70, Used: 30}}, []Protected{volume("v", 10)},
+			[]Record{record("a", "v", 10), record("b", "v", 10), record("c", "v", 10)}, 8, 80, "2026-11-26", "2026-11-26"},
+		{"another's backups stay", Quota{Usage{Limit: 9, Used: 2}, Usage{Limit: -1, Used: 5}}, []Protected{volume("v", 10)}, nil, 10, 85, "2026-11-29", ""},
+		{"those of a volume no longer protected go", Quota{Usage{Limit: 9, Used: 3}, Usage{Limit: -1, Used: 25}}, []Protected{volume("v", 10)},
+			[]Record{record("a", "gone", 10), record("b", "gone", 10)}, 9, 85, "", ""},
+		{"but no more of them than Cinder counts", Quota{Usage{Limit: -1, Used: 1}, Usage{Limit: -1, Used: 10}}, []Protected{volume("v", 10)},
+			[]Record{record("a", "gone", 10), record("b", "gone", 20)}, 8, 80, "", ""},
+		{"more of one than its policy needs goes", Quota{Usage{Limit: 20, Used: 10}, Usage{Limit: -1, Used: 100}}, []Protected{volume("v", 10)},
+			slices.Repeat([]Record{record("a", "v", 10)}, 10), 8, 80, "", ""},
+		{"a volume that is left out needs nothing", Quota{Usage{Limit: 7}, Usage{Limit: -1}}, []Protected{{Volume: "v", Size: 10, Skip: "no"}}, nil, 0, 0, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := tellFates(Retain(held(t, c.backups, "keep=2d", now), now))
-			_ = lines
-			t.Log(got)
-			_ = c.want
+			b, g := Forecast(c.q, append(c.volumes, Protected{Volume: "x", Size: 1, Skip: "no"}), c.records, classes, steady, now)
+			day := func(t time.Time) string {
+				if t.IsZero() {
+					return ""
+				}
+				return t.Format(time.DateOnly)
+			}
+			same(t, []any{b.Needs, g.Needs, day(b.Full), day(g.Full)}, []any{c.needs, c.needsGiB, c.full, c.fullInBytes})
+		})
+	}
+	t.Run("a policy is played once, however many volumes have it", func(t *testing.T) {
+		asked := 0
+		Forecast(Quota{}, []Protected{volume("a", 1), volume("b", 1)}, nil, classes, func(Policy, time.Time) int { asked++; return 8 }, now)
+		if asked != 1 {
+			t.Errorf("it is asked %d times", asked)
+		}
+	})
+}
+
+// Two policies that differ in anything that counts are told apart.
+func TestWordsTellPoliciesApart(t *testing.T) {
+	base := Policy{Schedule: mustSchedule("24h"), Retention: Age{Days: 7}, Rules: Rules{Daily: 1}, ChainAge: Age{Days: 1}, Depth: 2, Archive: Archive{"c", Month}}
+	same(t, base.Words(), "24h|7d|daily=1|1d|2|c|month")
+}
+
+// How many backups there are at most once a policy has run its course.
+func TestSteadyOfEveryRule(t *testing.T) {
+	now := nov(22)
+	for _, c := range []struct {
+		name    string
+		every   string
+		keep    Age
+		rules   Rules
+		depth   int
+		archive Archive
+		want    int
+	}{
+		{"fulls", "24h", Age{Days: 7}, Rules{}, 0, Archive{}, 8},
+		{"hours are kept longer than days", "1h", Age{Hours: 2}, Rules{Hourly: 30}, 0, Archive{}, 30},
+		{"days, of which the newest is one", "24h", Age{Days: 1}, Rules{Daily: 10}, 0, Archive{}, 10},
+		{"weeks", "24h", Age{Days: 1}, Rules{Weekly: 10}, 0, Archive{}, 11},
+		{"months", "24h", Age{Days: 1}, Rules{Monthly: 10}, 0, Archive{}, 11},
+		{"years, further than four", "24h", Age{Days: 1}, Rules{Yearly: 6}, 0, Archive{}, 7},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := Policy{Class: Default, Schedule: mustSchedule(c.every), Retention: c.keep, Rules: c.rules, Depth: c.depth, Archive: c.archive}
+			same(t, Steady(p, now), c.want)
+		})
+	}
+}
+
+func TestHowFarRulesReach(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, c := range []struct {
+		name string
+		r    Rules
+		age  time.Duration
+		want bool
+	}{
+		{"no rules reach nowhere", Rules{}, 367 * day, false},
+		{"hours", Rules{Hourly: 2}, 3 * time.Hour, true},
+		{"days", Rules{Daily: 2}, 3 * day, true},
+		{"weeks", Rules{Weekly: 2}, 21 * day, true},
+		{"months", Rules{Monthly: 2}, 93 * day, true},
+		{"years", Rules{Yearly: 2}, 3 * 366 * day, true},
+		{"and a little more is beyond", Rules{Yearly: 2}, 3*366*day + 1, false},
+		{"all of a sort reach as far as one likes", Rules{Monthly: -1}, 90 * 366 * day, true},
+	} {
+		if got := c.r.reaches(c.age); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+// Two moments are of one hour, day, week, month or year by the tally exactly if the
+// calendar says so.
+func TestTalliesCountByTheCalendar(t *testing.T) {
+	berlin := zone("Europe/Berlin")
+	ta := newTally(Rules{}, berlin)
+	year, week := func(at time.Time) int { y, _ := at.ISOWeek(); return y }, func(at time.Time) int { _, w := at.ISOWeek(); return w }
+	for rule, key := range map[int]func(time.Time) string{
+		// An hour that comes twice is one.
+		ruleHourly:  func(at time.Time) string { return at.Format("2006-01-02 15") },
+		ruleDaily:   func(at time.Time) string { return at.Format("2006-01-02") },
+		ruleWeekly:  func(at time.Time) string { return fmt.Sprint(year(at), " week ", week(at)) },
+		ruleMonthly: func(at time.Time) string { return at.Format("2006-01") },
+		ruleYearly:  func(at time.Time) string { return at.Format("2006") },
+	} {
+		of, named := map[int]string{}, map[string]int{}
+		for at := on("2023-12-30T00:30"); at.Before(on("2026-01-05T00:00")); at = at.Add(time.Hour) {
+			bucket, name := ta.bucketOf(rule, 7, at), key(at.In(berlin))
+			if was, ok := of[bucket]; ok && was != name {
+				t.Fatalf("%s: %s and %s are one", ruleNames[rule], was, name)
+			}
+			if was, ok := named[name]; ok && was != bucket {
+				t.Fatalf("%s: %s is two", ruleNames[rule], name)
+			}
+			of[bucket], named[name] = name, bucket
+		}
+	}
+	same(t, ta.bucketOf(ruleLast, 7, nov(22)), 7)
+}
+
+// An empty entry in a list of users or roles is nobody, and not everybody of whom
+// nothing is told.
+func TestNobodyIsNoUser(t *testing.T) {
+	g := Guards{Users: []string{""}, Roles: []string{""}}
+	p := Plea{Rule: RuleDelete, Backup: "b1", Shown: true, Mark: "True", Roles: []string{""}}
+	if r := g.Protect(p, Testimonies{}); r.Allow || r.Because != BecauseMarked {
+		t.Errorf("nobody may delete an automated backup: %+v", r)
+	}
+	p.Mark = ""
+	if r := g.Protect(p, Testimonies{Ledger: Manual}); !r.Allow || r.Because != BecauseManual {
+		t.Errorf("nobody has made a backup for the service: %+v", r)
+	}
+}
+
+// Whoever asks is told why in these words.
+func TestRulingsInWords(t *testing.T) {
+	g := Guards{Users: []string{"service"}, Roles: []string{"admin"}}
+	const no = "the backup is an automated one: only the backup service removes or changes it, when its retention has ended"
+	for _, c := range []struct {
+		p    Plea
+		t    Testimonies
+		want string
+	}{
+		{Plea{Rule: "other"}, Testimonies{}, "this check is for the deletion and the update of backups, and for nothing else"},
+		{Plea{User: "service"}, Testimonies{}, "the backup service asks"},
+		{Plea{Roles: []string{"admin"}}, Testimonies{}, "an operator asks"},
+		{Plea{Shown: true, Mark: "true"}, Testimonies{}, no},
+		{Plea{Shown: true}, Testimonies{Ledger: Manual}, "the backup is not an automated one"},
+		{Plea{}, Testimonies{Ledger: Manual, Cinder: Unknown}, "there is no such backup"},
+		{Plea{}, Testimonies{Ledger: Silent, Cinder: Silent},
+			"the request does not tell whether the backup is an automated one, and nobody who would know can be asked now"},
+	} {
+		same(t, g.Protect(c.p, c.t).Why, c.want)
+	}
+}
+
+// The strictest policy of several goes to its own archive where it has one, whatever
+// that of the others is called.
+func TestTheStrictestKeepsItsOwnArchive(t *testing.T) {
+	of := func(words, container string, every Span) Policy {
+		p := policy(words)
+		p.Archive = Archive{container, every}
+		return p
+	}
+	classes := Classes{"hourly": of("every=1h, keep=1w", "vault", Year), "daily": of("every=24h, keep=2w", "attic", Month), "none": of("every=30m, keep=1d", "", "")}
+	for _, c := range []struct{ classes, want string }{
+		{"hourly daily", "1h 2w vault month"},
+		{"daily hourly", "1h 2w vault month"},
+		{"none daily hourly", "30m 2w attic month"},
+		{"none hourly", "30m 1w vault year"},
+		{"hourly", "1h 1w vault year"},
+	} {
+		var all []Enrolment
+		for class := range strings.FieldsSeq(c.classes) {
+			all = append(all, Enrolment{Class: class})
+		}
+		p := classes.Strictest(all, on("22T00:00"))
+		same(t, fmt.Sprintf("%s %s %s %s", p.Schedule, p.Retention, p.Archive.Container, p.Archive.Every), c.want)
+	}
+}
+
+// What is there that nobody took keeps a volume waiting, and is named.
+func TestAnUnservedBackupIsNamed(t *testing.T) {
+	now := on("22T00:10")
+	p := policy("every=24h")
+	start := WhatToStart(p, Keys{}, State{}, WhoseTurn(p, theVolume, State{}, now), Facts{
+		Volume: Volume{ID: theVolume, Status: "available", Size: 1}, Unserved: "b9",
+		Quota: Quota{Backups: Usage{Limit: -1}, Gigabytes: Usage{Limit: -1}},
+	}, now)
+	same(t, start, Start{Do: Wait, Attempt: 1, Why: "until backup b9 is removed, which no cinder-backup service took"})
+}
+
+// Which backups may build on which, and of which chain they are.
+func TestWhoMayBuildOnWhom(t *testing.T) {
+	now := on(today)
+	for _, c := range []struct{ name, backups, want string }{
+		{"each on all that are older", "F1@10d I1@9d I2@8d", "F1: I1 I2; I1 of F1: I2; I2 of F1:"},
+		{"none beyond the next full one", "F1@10d I1@9d F2@8d I2@7d", "F1: I1; I1 of F1:; F2: I2; I2 of F2:"},
+		{"one that is being restored from is a full one, too", "F1@10d F2@9d:restoring I1@8d", "F1:; F2: I1; I1 of F2:"},
+		{"one that failed is none", "F1@10d F2@9d:error I1@8d", "F1: I1; F2:; I1 of F1:"},
+		{"but may be, where Cinder says that something builds on it", "F1@10d F2@9d:error{dependents} I1@8d", "F1: I1; F2: I1; I1 of F1:"},
+		{"nothing builds on what is being made", "F1@10d I1@9d:creating I2@8d", "F1: I1 I2; I1 of F1:; I2 of F1:"},
+		{"of those of one second each may on each", "F1@10d I1@9d I2@9d I3@9d I4@8d", "F1: I1 I2 I3 I4; I1 of F1: I2 I3 I4; I2 of F1: I1 I3 I4; I3 of F1: I1 I2 I4; I4 of F1:"},
+		{"and on that before a full one of their second", "F1@10d F2@9d I1@9d I2@8d", "F1: I1; F2: I1 I2; I1 of F2: I2; I2 of F2:"},
+		{"without a full one the first is that of the chain", "I1@9d I2@8d", "I1 of I1: I2; I2 of I1:"},
+		{"a tenant's count as well", "f1@10d I1@9d i2@8d", "f1: I1 i2; I1 of f1: i2; i2 of f1:"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var got []string
+			for _, f := range Retain(held(t, c.backups, "keep=2w", now), now) {
+				s := f.Backup.ID
+				if f.Chain != s || f.Backup.Incremental {
+					s += " of " + f.Chain
+				}
+				got = append(got, strings.TrimSpace(s+": "+strings.Join(f.Children, " ")))
+			}
+			same(t, strings.Join(got, "; "), c.want)
 		})
 	}
 }

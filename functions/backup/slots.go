@@ -32,6 +32,10 @@ func WhoseTurn(p Policy, volume string, s State, now time.Time) Turn {
 	last := s.LastSlot
 	if last.After(now) {
 		last = time.Time{}
+		// But a restore point that is young enough is one, whatever its slot was called.
+		if !s.LastComplete.Before(slot) && !s.LastComplete.After(p.Schedule.Next(t.Ends)) {
+			last = slot
+		}
 	}
 	t.Next = t.Ends.Add(Offset(volume, spread(p.Schedule, t.Ends, p.Spread)))
 	if !slot.After(last) {

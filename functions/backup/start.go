@@ -16,8 +16,8 @@ const (
 	Go Action = iota
 	// Adopt: a backup of this run is there already, under way or done.
 	Adopt
-	// Done: the backup of this run is there, complete and told of. A clock that was
-	// wrong had made the slot be forgotten.
+	// Done: the backup of this run is there, complete and told of. That the slot is done
+	// was forgotten, since the clock was wrong or the owner had opted out and in again.
 	Done
 	// Skip: the owner wants the volume left out; not before its next slot.
 	Skip
@@ -54,6 +54,8 @@ type Facts struct {
 	// Rank is the volume's place among the project's protected volumes, oldest
 	// first, from 0; Limit how many may be protected, 0 for any number.
 	Rank, Limit, Total int
+	// Known are the ids of backups that the ledger has seen complete.
+	Known map[string]bool
 	// Unserved is the id of a backup of the project's that no cinder-backup service
 	// took and that is still there; "" for none.
 	Unserved string
@@ -98,7 +100,7 @@ func WhatToStart(p Policy, keys Keys, s State, t Turn, f Facts, now time.Time) S
 		_, attempt, _ := b.Run()
 		start.Attempt, start.Archived = min(max(start.Attempt, attempt), 2), b.Archived()
 		start.Why = fmt.Sprintf("backup %s of this run is there already (%s)", b.ID, b.Status)
-		if b.Status == "available" && !s.LastComplete.Before(b.Created) {
+		if b.Status == "available" && f.Known[b.ID] {
 			start.Do, start.Why = Done, start.Why+", and known"
 		}
 		return start

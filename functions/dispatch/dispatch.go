@@ -288,6 +288,7 @@ type gathered struct {
 	quota   backup.Quota
 	volumes map[string]backup.Volume
 	backups map[string][]backup.CinderBackup
+	known   map[string]bool
 	rank    map[string]int
 	total   int
 	limit   int
@@ -297,7 +298,7 @@ type gathered struct {
 
 func (f *Function) gather(ctx context.Context, chosen []candidate) (*gathered, error) {
 	project := chosen[0].Project
-	g := &gathered{volumes: map[string]backup.Volume{}, backups: map[string][]backup.CinderBackup{}, limit: f.Settings.VolumeLimit}
+	g := &gathered{volumes: map[string]backup.Volume{}, backups: map[string][]backup.CinderBackup{}, known: map[string]bool{}, limit: f.Settings.VolumeLimit}
 	var err error
 	if g.quota, err = f.Cloud.Quota(ctx, project); err != nil {
 		return nil, err
@@ -373,6 +374,7 @@ func (f *Function) missed(ctx context.Context, g *gathered, c candidate) error {
 		return err
 	}
 	for _, r := range records {
+		g.known[r.ID] = r.Status == "available"
 		listed := slices.ContainsFunc(g.backups[c.Volume], func(b backup.CinderBackup) bool { return b.ID == r.ID })
 		if listed || !r.Slot.Equal(c.turn.Slot) {
 			continue
@@ -392,7 +394,7 @@ func (g *gathered) of(c candidate) (backup.Facts, string) {
 	if !ok {
 		return backup.Facts{}, "volume not found in its project"
 	}
-	return backup.Facts{Volume: v, Backups: g.backups[c.Volume], Quota: g.quota, Rank: g.rank[c.Volume], Total: g.total, Limit: g.limit, Unserved: g.unserved}, ""
+	return backup.Facts{Volume: v, Backups: g.backups[c.Volume], Known: g.known, Quota: g.quota, Rank: g.rank[c.Volume], Total: g.total, Limit: g.limit, Unserved: g.unserved}, ""
 }
 
 // act carries a decision out. charged says that the quota is one backup less.
@@ -416,7 +418,11 @@ func (f *Function) act(ctx context.Context, c candidate, start backup.Start, fac
 		return false, err
 	case backup.Done:
 		f.Log.InfoContext(ctx, "slot done already", "project", c.Project, "volume", c.Volume, "run", run.ID(), "why", start.Why)
-		_, err := f.Ledger.Postpone(keep, c.Project, c.Volume, c.State.After(c.policy, c.Volume, c.turn.Slot, now))
+		s := c.State.After(c.policy, c.Volume, c.turn.Slot, now)
+		if start.Backup.Created.After(s.LastComplete) {
+			s.LastComplete = start.Backup.Created
+		}
+		_, err := f.Ledger.Postpone(keep, c.Project, c.Volume, s)
 		return false, err
 	case backup.Wait:
 		return false, f.wait(keep, c, start.Why, start.Theirs, 0, now)

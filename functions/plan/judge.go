@@ -300,6 +300,12 @@ func (j *judge) project(group []*candidate) {
 	case !known:
 		why = "OpenStack did not answer: " + cmp.Or(j.QuotaErrors[id], "the quota was not asked for")
 	}
+	complete := map[string]bool{}
+	if j.Memory != nil {
+		for _, r := range j.Memory.Records[id] {
+			complete[r.ID] = r.Status == "available"
+		}
+	}
 	limit, rank, total := j.ranks(id)
 	for _, c := range group {
 		if why != "" {
@@ -308,7 +314,7 @@ func (j *judge) project(group []*candidate) {
 		}
 		v := j.protected.cinder[c.Volume]
 		start := backup.WhatToStart(c.policy, j.Keys, c.State, c.turn, backup.Facts{
-			Volume: v, Backups: j.backups[key{id, c.Volume}], Quota: quota,
+			Volume: v, Backups: j.backups[key{id, c.Volume}], Known: complete, Quota: quota,
 			Rank: rank[c.Volume], Limit: limit, Total: total, Unserved: j.unserved[id],
 		}, j.at)
 		c.row.Theirs, c.row.Why = start.Theirs, start.Why

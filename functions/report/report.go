@@ -33,6 +33,9 @@ type Ledger interface {
 	// CutDigest puts the finished runs and removals that no digest has told of aside,
 	// and returns them; while there are some aside already, it returns those alone.
 	CutDigest(ctx context.Context, project string) ([]backup.Run, []backup.Removal, error)
+	// Finished are the runs that no digest has told of and that are not aside, the
+	// newest max of them.
+	Finished(ctx context.Context, project string, max int) ([]backup.Run, error)
 	// SaveReport writes what is remembered of a project's digests. told drops what was
 	// put aside, in the same step. saved is false where somebody else has written since.
 	SaveReport(ctx context.Context, r backup.Reporting, told bool) (saved bool, err error)
@@ -135,8 +138,10 @@ func (f *Function) Report(ctx context.Context, t events.Tick) error {
 	if err != nil || !ready {
 		return err // what is protected is not known yet
 	}
-	if theirs, ok := f.Cloud.Clock(); ok && backup.Ahead(t.At, theirs) {
-		f.Log.ErrorContext(ctx, "no digests: the clock is ahead of OpenStack's", "ours", t.At.UTC().Format(time.RFC3339), "theirs", theirs.UTC().Format(time.RFC3339))
+	// By one that is ahead periods would be over too soon; by one that is behind, those
+	// that were told would begin anew.
+	if theirs, wrong := f.wrong(t.At); wrong {
+		f.Log.ErrorContext(ctx, "no digests: the clock is not OpenStack's", "ours", t.At.UTC().Format(time.RFC3339), "theirs", theirs.UTC().Format(time.RFC3339))
 		return nil
 	}
 	s := &shard{}
@@ -149,7 +154,7 @@ func (f *Function) Report(ctx context.Context, t events.Tick) error {
 	slot := f.Settings.Schedule.Slot(t.At)
 	var errs []error
 	for _, project := range s.projects {
-		if r := s.reports[project]; r.Pending == nil && !r.Last.Before(slot) && !r.Last.After(t.At) {
+		if r := s.reports[project]; r.Pending == nil && !r.Last.Before(slot) && !f.impossible(r.Last, t.At) {
 			continue // told: most looks end here, before anything is asked for
 		}
 		if ctx.Err() != nil {
@@ -169,6 +174,19 @@ func (f *Function) Report(ctx context.Context, t events.Tick) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// wrong says whether a moment cannot be now, and what time it is by the cloud.
+func (f *Function) wrong(now time.Time) (clouds time.Time, wrong bool) {
+	clouds, known := f.Cloud.Clock()
+	return clouds, known && (backup.Ahead(now, clouds) || backup.Ahead(clouds, now))
+}
+
+// impossible says whether the end of the period that was last told of is so far
+// ahead that a clock was wrong then. A little ahead is a tick that comes late: what
+// belongs to its period has been told meanwhile.
+func (f *Function) impossible(last, now time.Time) bool {
+	return last.After(f.Settings.Schedule.Next(f.Settings.Schedule.Next(now)))
 }
 
 // shard is what the ledger says of all projects of one.
@@ -244,7 +262,10 @@ const sending = 11 * time.Minute
 // make freezes the digest of a period that is over; made is false where there is
 // nothing to tell, or not yet.
 func (f *Function) make(ctx context.Context, r *backup.Reporting, s *shard, now time.Time) (made bool, err error) {
-	if r.Last.IsZero() || r.Last.After(now) {
+	if r.Last.IsZero() || f.impossible(r.Last, now) {
+		if _, wrong := f.wrong(now); wrong {
+			return false, nil // by now: this process may have been standing still
+		}
 		// The first of a project, or after Redis was lost, or after a clock that was wrong:
 		// the period is the one that is going on.
 		r.Last, r.Guessed = f.Settings.Schedule.Slot(now), true
@@ -328,8 +349,14 @@ func (f *Function) summarise(ctx context.Context, r backup.Reporting, s *shard, 
 // finished ones were put aside, this digest or the next one tells anyway, though
 // Cinder may have finished with them by now.
 func (f *Function) readBack(ctx context.Context, in *backup.DigestInput, open []backup.Run) error {
+	// Those that are finished and were not put aside are the next digest's: what is
+	// aside may be from an earlier look, whose digest came to nothing.
+	later, err := f.Ledger.Finished(ctx, in.Project.ID, mostUntold)
+	if err != nil {
+		return err
+	}
 	known := map[string]bool{}
-	for _, r := range slices.Concat(in.Runs, open) {
+	for _, r := range slices.Concat(in.Runs, open, later) {
 		known[r.ID()] = true
 	}
 	all, err := f.Cloud.BackupsOf(ctx, in.Project.ID, "", time.Time{})

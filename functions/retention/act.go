@@ -68,6 +68,9 @@ func (l *look) included(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	_, included, err := l.f.Cloud.Project(ctx, l.r.Project)
+	if err != nil && backup.FaultOf(err) == backup.Gone {
+		return true, nil // deleted since: it was included as long as it was there
+	}
 	if err != nil {
 		return false, unlisted(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -314,9 +315,13 @@ func (a ask) bad(status int, err error) error {
 	return e
 }
 
-// say makes one bounded line of words of others, without the password: Keystone
-// cites the values it finds malformed.
+// issued knows the tokens of Keystone, Fernet's and JWS's, whosever they are.
+var issued = regexp.MustCompile(`gAAAA[A-Za-z0-9_=-]{8,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]*`)
+
+// say makes one bounded line of words of others, without the password and without
+// tokens: Keystone cites the values it finds malformed.
 func (c *Cloud) say(words string) string {
+	words = issued.ReplaceAllString(words, "***")
 	if p := c.opts.Auth.Password; p != "" {
 		words = strings.ReplaceAll(words, p, "***")
 	}

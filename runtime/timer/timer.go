@@ -179,6 +179,9 @@ func (q *queue) add(slot time.Time) {
 	for _, shard := range skipped {
 		q.skip(shard, Busy)
 	}
+	// Another one comes first next time: where the cloud has room for few, whoever is
+	// asked first takes it.
+	q.order = append(q.order[1:], q.order[0])
 }
 
 // work delivers what waits until ctx ends.

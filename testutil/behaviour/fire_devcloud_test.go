@@ -20,15 +20,19 @@ import (
 // broken by it is gone, and no slot was begun twice.
 func TestFireOnARealCloud(t *testing.T) {
 	t.Cleanup(func() { removeQueues(t) })
-	t.Run("cinder-backup is killed while it makes backups", func(t *testing.T) { daemonKilled(t, "cinder-backup") })
-	t.Run("cinder-api is killed while it is asked for backups", func(t *testing.T) { daemonKilled(t, "cinder-api") })
+	for _, r := range []rights{adminRights, leastRights} {
+		t.Run("with "+r.name, func(t *testing.T) {
+			t.Run("cinder-backup is killed while it makes backups", func(t *testing.T) { daemonKilled(t, r, "cinder-backup") })
+			t.Run("cinder-api is killed while it is asked for backups", func(t *testing.T) { daemonKilled(t, r, "cinder-api") })
+		})
+	}
 }
 
-func daemonKilled(t *testing.T, daemon string) {
+func daemonKilled(t *testing.T, r rights, daemon string) {
 	c := devcloud(t)
 	b := make([]byte, 3)
 	_, _ = rand.Read(b)
-	s := &scene{t: t, cloud: c, rights: leastRights, id: "behaviour-fire-" + hex.EncodeToString(b),
+	s := &scene{t: t, cloud: c, rights: r, id: "behaviour-fire-" + hex.EncodeToString(b),
 		admin: &session{auth: c.auth, user: "admin", password: password, project: "admin"}}
 	s.front = s.openFront()
 	p := s.project(nil)

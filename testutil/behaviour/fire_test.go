@@ -10,7 +10,6 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,6 +39,7 @@ type blaze struct {
 	broker  *services.Broker
 	vhost   string // its URL
 	project string
+	period  string // the backup period: one slot, the same for every program of the scene
 	keep    *recorder
 }
 
@@ -161,6 +161,10 @@ func (b *blaze) env(with map[string]string) map[string]string {
 		"STAFFELN_RECONCILE_PERIOD": "1h", "STAFFELN_LISTEN": services.Address(b.t), "STAFFELN_METRICS_LISTEN": services.Address(b.t),
 		"STAFFELN_API_RATE": "500",
 	})
+	if b.period == "" {
+		b.period = env["STAFFELN_BACKUP_PERIOD"]
+	}
+	env["STAFFELN_BACKUP_PERIOD"] = b.period
 	maps.Copy(env, with)
 	return env
 }
@@ -168,11 +172,7 @@ func (b *blaze) env(with map[string]string) map[string]string {
 // burn starts the program.
 func (b *blaze) burn(with map[string]string) *process {
 	b.t.Helper()
-	p := b.start(b.env(with))
-	if dir := os.Getenv("FIRELOG"); dir != "" {
-		b.t.Cleanup(func() { os.WriteFile(dir+"/"+strings.ReplaceAll(b.t.Name(), "/", "_"), []byte(p.log.String()), 0o644) })
-	}
-	return p
+	return b.start(b.env(with))
 }
 
 // until polls for as long as anything may take.

@@ -126,7 +126,11 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, upstream *url.URL,
 		a.Before()
 	}
 	instead := func() {
-		w.Header().Set("Content-Type", "text/html")
+		kind := "text/html"
+		if json.Valid([]byte(a.Body)) {
+			kind = "application/json"
+		}
+		w.Header().Set("Content-Type", kind)
 		w.WriteHeader(a.Status)
 		_, _ = io.WriteString(w, a.Body)
 	}

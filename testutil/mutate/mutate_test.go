@@ -63,7 +63,7 @@ func TestAScriptIsBrokenInEveryWay(t *testing.T) {
 		{"but not where it is a part", "return a == b and not c\n", []string{
 			"return a == b and not c → return a ~= b and not c",
 			"return a == b and not c → return a == b or not c",
-			"return a == b and not c → return a == b and  c"}},
+			"return a == b and not c → return a == b and c"}},
 		{"a call of Redis is left out, its words are others", "-- why\nredis.call('ZADD', KEYS[2], 'LT', ARGV[1], x)\n", []string{
 			"redis.call('ZADD', KEYS[2], 'LT', ARGV[1], x) → redis.call('ZADD', KEYS[2], 'LT~', ARGV[1], x)",
 			"redis.call('ZADD', KEYS[2], 'LT', ARGV[1], x) → nothing"}},

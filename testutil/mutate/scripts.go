@@ -133,18 +133,20 @@ func (s script) mutants() []luaMutant {
 	text := func(from, to int) string {
 		return s.src[s.tokens[from].at : s.tokens[to].at+len(s.tokens[to].text)]
 	}
-	line := func(i int) string {
-		src := s.src[strings.LastIndex(s.src[:s.tokens[i].at], "\n")+1:]
-		src, _, _ = strings.Cut(src, "\n")
-		return strings.TrimSpace(src)
-	}
-	// one changes a single token; it is told within its line.
+	// one changes a single token; it is told with what stands around it in its line.
 	one := func(i int, with string) {
+		const around = 40
 		t := s.tokens[i]
-		start := strings.LastIndex(s.src[:t.at], "\n") + 1
-		src, _, _ := strings.Cut(s.src[start:], "\n")
-		in := t.at - start
-		change(i, i, with, line(i), src[:in]+with+src[in+len(t.text):])
+		end := t.at + len(t.text)
+		before := s.src[strings.LastIndex(s.src[:t.at], "\n")+1 : t.at]
+		after, _, _ := strings.Cut(s.src[end:], "\n")
+		if r := []rune(before); len(r) > around {
+			before = "…" + string(r[len(r)-around:])
+		}
+		if r := []rune(after); len(r) > around {
+			after = string(r[:around]) + "…"
+		}
+		change(i, i, with, before+t.text+after, before+with+after)
 	}
 	for i, t := range s.tokens {
 		switch {
@@ -163,8 +165,10 @@ func (s script) mutants() []luaMutant {
 				continue // as always and never
 			}
 			one(i, luaSwaps[t.text])
-		case t.text == "+":
-			one(i, "-")
+		case t.text == "+" || t.text == "-" && s.tokens[i+1].text == "0":
+			if s.tokens[i+1].text != "0" { // which makes a number of a text
+				one(i, "-")
+			}
 		case t.text == "-" && i > 0 && (s.tokens[i-1].text == ")" || letter(s.tokens[i-1].text[0])) && s.tokens[i-1].text != "return":
 			one(i, "+")
 		case t.text == "not":
@@ -179,6 +183,9 @@ func (s script) mutants() []luaMutant {
 		case digit(t.text[0]):
 			if i > 1 && s.tokens[i-1].text == "[" && (s.tokens[i-2].text == "KEYS" || s.tokens[i-2].text == "ARGV") {
 				continue // which is which is no rule
+			}
+			if i+2 < len(s.tokens) && s.tokens[i+1].text == "," && s.tokens[i+2].text == "true" {
+				continue // string.find begins at the beginning from 0 as well as from 1
 			}
 			n, _ := strconv.Atoi(t.text)
 			if n == 1 {
@@ -387,13 +394,14 @@ func (f folder) with(file, src string, do func()) error {
 }
 
 // The tests of the scripts: the contract, and the properties where it notices nothing.
-const contract = "TestContract/" + home
-
-var properties = []string{"TestWhateverHappens/" + home, "TestEveryRunIsToldOfOnce/" + home}
+var (
+	contract   = []string{"TestContract/" + home, "TestContractAtItsEdges/" + home}
+	properties = []string{"TestWhateverHappens/" + home, "TestEveryRunIsToldOfOnce/" + home}
+)
 
 // users finds the parts of the contract that use each script.
 func users(ctx context.Context, s *suite, f folder) (map[string][]string, error) {
-	err, _, said := s.run(ctx, []string{contract}, time.Minute, []string{"-test.v"}, "STAFFELN_MUTANT_LUA="+f.dir, "STAFFELN_MUTANTS_REACHED=1")
+	err, _, said := s.run(ctx, contract, time.Minute, []string{"-test.v"}, "STAFFELN_MUTANT_LUA="+f.dir, "STAFFELN_MUTANTS_REACHED=1")
 	if err != nil {
 		return nil, fmt.Errorf("the contract fails without any mutant: %w\n%s", err, said)
 	}
@@ -424,7 +432,7 @@ func noticesScript(ctx context.Context, s *suite, f folder, users map[string][]s
 		// All of a long list of names is quicker said by the whole.
 		names := users[m.File]
 		if len(names) > 60 || len(names) == 0 {
-			names = []string{contract}
+			names = contract
 		}
 		if err, _, said := s.run(ctx, names, 10*time.Second, nil, env); err != nil {
 			by = cmp.Or(lastFailure(said), "one, by its end")

@@ -61,8 +61,18 @@ func compile(ctx context.Context, out, dir string, overlay map[string]string) (*
 	}
 	// Random histories: the same for every mutant, not too many, and not made
 	// shorter when one of them fails.
-	if out, _ := exec.CommandContext(ctx, s.binary, "-help").CombinedOutput(); bytes.Contains(out, []byte("-rapid.checks")) {
-		s.flags = []string{"-rapid.checks=30", "-rapid.seed=20261122", "-rapid.shrinktime=1ms", "-rapid.nofailfile"}
+	names, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		src, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		if bytes.Contains(src, []byte(`"pgregory.net/rapid"`)) {
+			s.flags = []string{"-rapid.checks=30", "-rapid.seed=20261122", "-rapid.shrinktime=1ms", "-rapid.nofailfile"}
+		}
 	}
 	return s, nil
 }

@@ -139,6 +139,10 @@ func (b *Broker) env() []string {
 	}
 }
 
+// startWithin is how long a server may take to come up: Erlang takes seconds of a
+// processor's time, which a busy machine gives it slowly.
+const startWithin = 4 * time.Minute
+
 func (b *Broker) start() error {
 	if b.epmdCmd == nil {
 		b.epmdCmd = exec.Command(b.epmd, "-port", fmt.Sprint(b.epmdPort))
@@ -162,7 +166,7 @@ func (b *Broker) start() error {
 	go func() { _ = cmd.Wait(); close(exited) }()
 	b.cmd, b.exited = cmd, exited
 
-	deadline := time.After(90 * time.Second)
+	deadline := time.After(startWithin)
 	for {
 		conn, err := net.DialTimeout("tcp", b.addr(), time.Second)
 		if err == nil {
@@ -173,12 +177,12 @@ func (b *Broker) start() error {
 		case <-exited:
 			return fmt.Errorf("it ended by itself:\n%s", b.output())
 		case <-deadline:
-			return fmt.Errorf("not up after 90 s:\n%s", b.output())
+			return fmt.Errorf("not up after %s:\n%s", startWithin, b.output())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
 	// The port is open before the boot is over.
-	_, err = b.run("await_startup", "--timeout", "60")
+	_, err = b.run("await_startup", "--timeout", fmt.Sprint(int(startWithin.Seconds())))
 	return err
 }
 
@@ -206,7 +210,7 @@ func (b *Broker) output() string {
 
 // run runs rabbitmqctl.
 func (b *Broker) run(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*startWithin)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, b.ctl, append([]string{"--quiet"}, args...)...)
 	cmd.Dir, cmd.Env = b.dir, b.env()

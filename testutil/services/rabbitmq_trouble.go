@@ -57,7 +57,7 @@ func (b *Broker) alarm(tb testing.TB, on bool, what string, set, clear []string)
 		tb.Cleanup(func() { _, _ = b.run(clear...) })
 	}
 	b.Ctl(tb, args...)
-	for deadline := time.Now().Add(60 * time.Second); ; {
+	for deadline := time.Now().Add(startWithin); ; {
 		out := b.Ctl(tb, "eval", "rabbit_alarm:get_alarms().")
 		if strings.Contains(out, ","+what+",") == on {
 			return

@@ -24,7 +24,7 @@ import (
 const redisDatabases = 512
 
 // redisStart is how long a server may take to come up.
-const redisStart = 20 * time.Second
+const redisStart = time.Minute
 
 // sharedRedis is what the tests of this process share, started by whoever is first.
 var sharedRedis struct {

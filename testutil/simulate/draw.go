@@ -20,7 +20,7 @@ type era struct {
 }
 
 var eras = []era{
-	{2 * time.Hour, 10 * time.Minute, []string{"STAFFELN_BACKUP_PERIOD=2h", "STAFFELN_REPORT_PERIOD=6h", "STAFFELN_BACKUPS_PERIOD=2h"},
+	{2 * time.Hour, 10 * time.Minute, []string{"STAFFELN_BACKUP_PERIOD=2h", "STAFFELN_REPORT_PERIOD=8h", "STAFFELN_BACKUPS_PERIOD=2h"},
 		[]string{"1h", "5h", "12h", "30d"}, 22, 4},
 	{day, 2 * time.Hour, []string{"STAFFELN_BACKUP_PERIOD=daily@02:00", "STAFFELN_REPORT_PERIOD=daily@06:00", "STAFFELN_TIME_ZONE=Europe/Zurich"},
 		[]string{"2d", "5d", "2w", "1mon"}, 22, 5},
@@ -43,9 +43,10 @@ func Draw(seed uint64) History {
 	e := eras[pick(r, 6, 3, 1)]
 	h := History{
 		Start: of(r, starts...), User: of(r, "backup-svc", "backup-min"), Servers: of(r, 2, 3, 4, 7), Pace: e.pace, Period: e.period,
-		Backup: of(r, 3*time.Minute, 3*time.Minute, e.period/20), Deletion: of(r, 0, 40*time.Second, 7*time.Minute),
+		Backup: of(r, 3*time.Minute, 3*time.Minute, 20*time.Minute, 40*time.Minute), Deletion: of(r, 0, 40*time.Second, 7*time.Minute),
 		Settings: append([]string{
 			"STAFFELN_SHARDS=" + of(r, "1", "1", "2"),
+			"STAFFELN_RECONCILE_PERIOD=" + of(r, "10m", fmt.Sprint(3*e.pace), fmt.Sprint(3*e.pace)),
 			"STAFFELN_RETENTION_TIME=" + of(r, e.retentions...),
 			"STAFFELN_CLASS_GOLD_RETENTION_TIME=" + of(r, e.retentions...),
 			"STAFFELN_FULL_BACKUP_DEPTH=" + of(r, "0", "1", "2", "6"),

@@ -114,7 +114,7 @@ type play struct {
 
 // Play plays a history. The error is a [*Broken], or one of the simulator itself.
 func (h History) Play(ctx context.Context, o Options) (tally Tally, err error) {
-	p := &play{history: h, ctx: ctx, o: o, box: &world.Mailbox{}, tally: Tally{Faults: map[string]int{}}}
+	p := newPlay(ctx, h, o)
 	defer func() {
 		if said := recover(); said != nil {
 			err = p.fail("panic", "%v\n%s", said, debug.Stack())
@@ -140,6 +140,10 @@ func (h History) Play(ctx context.Context, o Options) (tally Tally, err error) {
 		return p.tally, p.broken
 	}
 	return p.tally, ctx.Err()
+}
+
+func newPlay(ctx context.Context, h History, o Options) *play {
+	return &play{history: h, ctx: ctx, o: o, box: &world.Mailbox{}, tally: Tally{Faults: map[string]int{}}}
 }
 
 func (p *play) open() (err error) {

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"staffeln/testutil/simulate"
+)
+
+type simulateCommand struct {
+	Seed      *uint64       `help:"Play the history of this number, and tell what happens."`
+	History   string        `help:"Play the history in this file, and tell what happens." type:"existingfile"`
+	Log       string        `help:"What of the service's own log is told with it." enum:"debug,info,warn,error,none" default:"info"`
+	Histories int           `help:"How many histories to play; 0 for as many as there is time for." default:"100"`
+	From      uint64        `help:"The number of the first of them." default:"1"`
+	For       time.Duration `help:"For how long; 0 until they are over."`
+	Workers   int           `help:"How many are played at once." default:"2"`
+	Redis     string        `help:"A Redis to use: its databases are EMPTIED. By default redis-server is started, if it is installed, else an embedded one stands in."`
+}
+
+func (c simulateCommand) Run(ctx context.Context) error {
+	quietRedis()
+	if c.For > 0 {
+		limited, cancel := context.WithTimeout(ctx, c.For)
+		defer cancel()
+		ctx = limited
+	}
+	if c.Redis == "" {
+		url, stop, err := simulate.Redis(context.WithoutCancel(ctx), max(c.Workers, 1))
+		if err != nil {
+			return err
+		}
+		defer stop()
+		c.Redis = url
+	}
+	if c.Seed == nil && c.History == "" {
+		s := &simulate.Soak{Seed: c.From, Histories: c.Histories, Workers: c.Workers, Redis: c.Redis, Out: os.Stdout}
+		return s.Run(ctx)
+	}
+	var h simulate.History
+	if c.History != "" {
+		text, err := os.ReadFile(c.History)
+		if err == nil {
+			h, err = simulate.Parse(string(text))
+		}
+		if err != nil {
+			return err
+		}
+	} else {
+		h = simulate.Draw(*c.Seed)
+	}
+	level := slog.Level(100)
+	if c.Log != "none" {
+		_ = level.UnmarshalText([]byte(c.Log)) // one of four words, checked
+	}
+	fmt.Println(h)
+	tally, err := h.Play(ctx, simulate.Options{Redis: c.Redis, Tell: os.Stdout, Level: level})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("every promise was kept: %d backups, %d of them removed, %d digests, faults %v\n", tally.Backups, tally.Removals, tally.Digests, tally.Faults)
+	return nil
+}
