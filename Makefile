@@ -10,7 +10,11 @@ BENCH  = $(sort $(dir $(shell grep -rlE --include='*_test.go' '^func Benchmark' 
 # Go's race detector needs a C compiler.
 RACE   = $(shell command -v $$($(GO) env CC) >/dev/null && echo -race)
 
-.PHONY: help demo run test check services bench image devcloud devcloud-down e2e
+# How long soak plays, and how long fuzz tries each function.
+FOR      ?= 1h
+FUZZTIME ?= 20s
+
+.PHONY: help demo run test check services bench image devcloud devcloud-down e2e e2e-role soak fuzz mutate vuln
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$(printf '\t') read -r target what; do \
@@ -25,13 +29,13 @@ run: ## every function in one process against the cloud that OS_* name; settings
 test: services ## every test that needs no cloud; starts a Redis, a RabbitMQ and a mail server of its own on free ports
 	@test -n "$(RACE)" || echo "make test: no C compiler here, so the tests run without the race detector" >&2
 	$(GO) test $(RACE) -shuffle=on -timeout 40m ./...
-	$(GO) test -run 'Killed|RandomHistories' -timeout 20m ./functions
+	$(GO) test -run 'Killed|RandomHistories' -timeout 30m ./functions ./testutil/simulate
 
 check: ## format, vet, staticcheck, who may import whom, go.mod, and that docs and code agree
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "make check: run gofmt -w on:" $$files >&2; exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags e2e ./...
-	$(GO) tool staticcheck -tags e2e ./...
+	$(GO) vet -tags 'e2e role' ./...
+	$(GO) tool staticcheck -tags 'e2e role' ./...
 	$(GO) mod tidy -diff
 	$(GO) test -count=1 -run 'House|Docs|Manual|Keys' ./testutil ./runtime/config ./runtime/ledger ./runtime/metrics
 
@@ -56,3 +60,22 @@ devcloud-down: ## stop it; testutil/devcloud/down --purge removes its state, too
 e2e: export STAFFELN_DEVCLOUD := $(STAFFELN_DEVCLOUD)
 e2e: services ## the behavioural suite and the contracts on the cloud of make devcloud, or STAFFELN_DEVCLOUD
 	$(GO) test -tags e2e -count=1 -timeout 40m -p 1 $(E2E)
+
+e2e-role: export STAFFELN_DEVCLOUD := $(STAFFELN_DEVCLOUD)
+e2e-role: services ## the main scenarios as a user that may do nothing else; changes the policy of make devcloud's cloud
+	$(GO) test -tags 'e2e role' -count=1 -timeout 40m -run ARoleOfItsOwn ./testutil/behaviour
+
+soak: ## random histories of whole clouds in which everything fails, for FOR (1h)
+	$(GO) run ./local simulate --histories 0 --for $(FOR) --from $$(date +%s)
+
+fuzz: ## every fuzz function in turn, for FUZZTIME each (20s); what it finds is kept in testdata/fuzz
+	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed 's|/[^/]*:func | |' | sort | while read -r dir name; do \
+		echo "$$dir $$name"; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x -parallel 1 "$$dir" </dev/null || exit 1; \
+	done
+
+mutate: services ## break every rule on purpose, and see that a test notices
+	$(GO) run ./testutil/mutate
+
+vuln: ## known vulnerabilities in what is used of the libraries; needs vuln.go.dev
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0 -tags e2e ./...

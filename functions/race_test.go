@@ -6,6 +6,3 @@ package functions_test
 // each of these histories five times as long. Without it every step has its turn,
 // in the second half of make test.
 const stride = 7
-
-// histories is how many random histories there are unless the flag says otherwise.
-const histories = "2"

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"staffeln/testutil/simulate"
@@ -23,6 +24,7 @@ type simulateCommand struct {
 
 func (c simulateCommand) Run(ctx context.Context) error {
 	quietRedis()
+	debug.SetGCPercent(400) // there is little to keep, and much to throw away
 	if c.For > 0 {
 		limited, cancel := context.WithTimeout(ctx, c.For)
 		defer cancel()

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -435,4 +436,109 @@ func TestWhoMayBuildOnWhom(t *testing.T) {
 			same(t, strings.Join(got, "; "), c.want)
 		})
 	}
+}
+
+// When a project's digest is made: at once where its period and all that belongs to
+// it are over, else when patience is.
+func TestWhenADigestIsDue(t *testing.T) {
+	daily, now := schedule("daily@06:00", "UTC"), on("22T07:00")
+	const patience = 3 * time.Hour
+	end, before := on("22T06:00"), on("22T05:00")
+	run := func(slot time.Time) []Run { return []Run{{Volume: "v1", Slot: slot, Attempt: 1}} }
+	volume := func(due time.Time) []Protected { return []Protected{{Volume: "v1", State: State{Due: due}}} }
+	going := map[string]Removal{"b1": {Backup: "b1"}}
+	for _, c := range []struct {
+		name     string
+		r        Reporting
+		runs     []Run
+		volumes  []Protected
+		removals Retention
+		now      time.Time
+		want     string
+	}{
+		{"nothing is left to wait for", Reporting{}, nil, nil, Retention{}, now, "true the period is over"},
+		{"told already", Reporting{Last: end}, nil, nil, Retention{}, now, "false told until 2026-11-22T06:00:00Z"},
+		{"told of the period before", Reporting{Last: end.AddDate(0, 0, -1)}, nil, nil, Retention{}, now, "true the period is over"},
+		{"told until now, by another schedule", Reporting{Last: now}, nil, nil, Retention{}, now, "false told until 2026-11-22T07:00:00Z"},
+		{"told by a clock that was ahead", Reporting{Last: now.Add(time.Second)}, nil, nil, Retention{}, now, "true the period is over"},
+		{"a run of the period is under way", Reporting{}, run(before), nil, Retention{}, now, "false run v1@20261122T050000Z is under way"},
+		{"one of its very end", Reporting{}, run(end), nil, Retention{}, now, "false run v1@20261122T060000Z is under way"},
+		{"a run of the next", Reporting{}, run(end.Add(time.Second)), nil, Retention{}, now, "true the period is over"},
+		{"a volume is due", Reporting{}, nil, volume(end), Retention{}, now, "false volume v1 is still to be backed up"},
+		{"after the period", Reporting{}, nil, volume(end.Add(time.Second)), Retention{}, now, "true the period is over"},
+		{"never", Reporting{}, nil, volume(time.Time{}), Retention{}, now, "true the period is over"},
+		{"one that is left out", Reporting{}, nil, []Protected{{Volume: "v1", Skip: "no", State: State{Due: before}}}, Retention{}, now, "true the period is over"},
+		{"a backup is being removed", Reporting{}, nil, nil, Retention{Removals: going}, now, "false backup b1 is being removed"},
+		{"one that is stuck", Reporting{}, nil, nil, Retention{Removals: map[string]Removal{"b1": {Backup: "b1", Trouble: "x"}}}, now, "true the period is over"},
+		{"removals are held back", Reporting{}, nil, nil, Retention{Held: "brake", Removals: going, Due: now}, now, "true the period is over"},
+		{"retention looks now", Reporting{}, nil, nil, Retention{Due: now}, now, "false retention is about to look"},
+		{"later", Reporting{}, nil, nil, Retention{Due: now.Add(time.Second)}, now, "true the period is over"},
+		{"all of it, once patience is over", Reporting{}, run(before), volume(before), Retention{Removals: going, Due: before}, end.Add(patience), "true overdue"},
+		{"not a second before", Reporting{}, run(before), volume(before), Retention{Removals: going, Due: before}, end.Add(patience - time.Second),
+			"false run v1@20261122T050000Z is under way"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			due, to, why := ReportDue(daily, c.r, c.runs, c.volumes, c.removals, patience, c.now)
+			same(t, fmt.Sprint(due, " ", why), c.want)
+			if !to.Equal(end) {
+				t.Errorf("the period ends %s", day(to))
+			}
+		})
+	}
+}
+
+// A digest on its way holds so many rows and no more, and leaves the whole one as
+// it was.
+func TestATrimmedDigest(t *testing.T) {
+	notes := make([]DigestNote, 201)
+	d := Digest{Runs: make([]DigestRun, 501), Removed: make([]Removal, 201), Removals: 201, Complete: 501,
+		Overdue: notes, Recovered: notes, Skipped: notes, Empty: notes, Invalid: notes, Outside: notes[:3]}
+	got := d.Trimmed()
+	same(t, []int{len(got.Runs), len(got.Removed), len(got.Overdue), len(got.Recovered), len(got.Skipped), len(got.Empty), len(got.Invalid), len(got.Outside)},
+		[]int{500, 200, 200, 200, 200, 200, 200, 3})
+	same(t, []int{got.Complete, got.Removals, len(d.Runs), len(d.Skipped)}, []int{501, 201, 501, 201})
+}
+
+func TestALettersErrorIsWhatWentWrong(t *testing.T) {
+	broken := errors.New("550 no such user")
+	err := fmt.Errorf("report: %w", &MailError{Err: broken})
+	if !errors.Is(err, broken) || err.Error() != "report: mail: 550 no such user" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A schedule that cannot be read is not one that is too frequent.
+func TestWhyATenantsScheduleIsRefused(t *testing.T) {
+	k := Keys{MinPeriod: time.Hour}
+	for words, want := range map[string]string{
+		"sometimes": `"sometimes" is not a schedule`, "30m": "is more frequent than every 1h0m0s", "59m59s": "is more frequent than every 1h0m0s", "1h": "",
+	} {
+		err := k.schedule(words)
+		if got := fmt.Sprint(err); want == "" && err != nil || !strings.Contains(got, want) {
+			t.Errorf("%s: %v", words, err)
+		}
+	}
+}
+
+// What a digest says in words and in whose name, down to a letter.
+func TestADigestInItsOwnWords(t *testing.T) {
+	in := DigestInput{
+		Project: Project{ID: "p"}, From: digestFrom, To: digestTo.In(zone("Asia/Tokyo")), Zone: zone("Europe/Berlin"),
+		Volumes: []Protected{{Volume: "id-data"}},
+		Runs:    []Run{{Volume: "id-data", Slot: nov(21), State: Complete, Theirs: true, Ended: nov(21)}},
+		Failing: map[string]time.Time{"id-data": nov(20)}, QuotaUnknown: "x",
+		Enrolments: []Enrolment{{Server: "s2"}, {Server: "s1"}},
+		Servers:    []Server{{ID: "s9", Metadata: map[string]string{"backup": "yes"}}},
+		Keys:       Keys{OptIn: "backup"}, Classes: Classes{Default: Policy{Class: Default, Schedule: mustSchedule("24h")}},
+	}
+	d, _ := Summarise(in)
+	same(t, d.ID, "p@20261122T060000Z")
+	same(t, d.Recovered, []DigestNote{{Volume: "id-data", Why: "had been failing since 2026-11-20 01:00"}})
+	if d.Runs[0].Theirs {
+		t.Error("a success is for the owner to act on")
+	}
+	same(t, d.Empty, []DigestNote{{Server: "s9", Why: "no volumes attached"}})
+	in.Servers = nil
+	d, _ = Summarise(in)
+	same(t, d.Empty, []DigestNote{{Server: "s1", Why: "no volumes attached"}, {Server: "s2", Why: "no volumes attached"}})
 }

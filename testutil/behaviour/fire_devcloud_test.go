@@ -75,9 +75,11 @@ func daemonKilled(t *testing.T, r rights, daemon string) {
 		await(p, killed, 2*time.Minute, "the daemon is killed")
 	}
 	again()
-	t.Logf("%d backups were under way when %s was killed", broken, daemon)
-	if daemon == "cinder-backup" && broken == 0 {
-		t.Error("no backup was under way when the daemon was killed")
+	if daemon == "cinder-backup" {
+		t.Logf("%d backups were under way", broken)
+		if broken == 0 {
+			t.Error("no backup was under way when the daemon was killed")
+		}
 	}
 
 	p.until(6*time.Minute, "every volume has one restore point, and nothing else is there", func() string {

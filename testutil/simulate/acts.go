@@ -248,6 +248,7 @@ func init() {
 			p.must(err)
 			p.count("clock jumped")
 			p.skewed = true
+			p.jumped = p.jumped || by.Abs() >= p.history.Period
 			p.changes++
 			p.Skew(by)
 			p.pass(a.For, p.history.Pace)

@@ -21,11 +21,11 @@ type era struct {
 
 var eras = []era{
 	{2 * time.Hour, 10 * time.Minute, []string{"STAFFELN_BACKUP_PERIOD=2h", "STAFFELN_REPORT_PERIOD=8h", "STAFFELN_BACKUPS_PERIOD=2h"},
-		[]string{"1h", "5h", "12h", "30d"}, 22, 4},
+		[]string{"1h", "5h", "12h", "30d"}, 16, 3},
 	{day, 2 * time.Hour, []string{"STAFFELN_BACKUP_PERIOD=daily@02:00", "STAFFELN_REPORT_PERIOD=daily@06:00", "STAFFELN_TIME_ZONE=Europe/Zurich"},
-		[]string{"2d", "5d", "2w", "1mon"}, 22, 5},
+		[]string{"2d", "5d", "2w", "1mon"}, 16, 4},
 	{7 * day, 12 * time.Hour, []string{"STAFFELN_BACKUP_PERIOD=7d", "STAFFELN_REPORT_PERIOD=7d", "STAFFELN_TIME_ZONE=America/New_York"},
-		[]string{"2w", "2mon", "1y"}, 14, 9},
+		[]string{"2w", "2mon", "1y"}, 12, 8},
 }
 
 // starts are moments at which something in the calendar is near.
@@ -42,20 +42,20 @@ func Draw(seed uint64) History {
 	r := rand.New(rand.NewPCG(seed, 20261122))
 	e := eras[pick(r, 6, 3, 1)]
 	h := History{
-		Start: of(r, starts...), User: of(r, "backup-svc", "backup-min"), Servers: of(r, 2, 3, 4, 7), Pace: e.pace, Period: e.period,
+		Start: of(r, starts...), User: of(r, "backup-svc", "backup-min"), Servers: of(r, 2, 2, 3, 5), Pace: e.pace, Period: e.period,
 		Backup: of(r, 3*time.Minute, 3*time.Minute, 20*time.Minute, 40*time.Minute), Deletion: of(r, 0, 40*time.Second, 7*time.Minute),
 		Settings: append([]string{
 			"STAFFELN_SHARDS=" + of(r, "1", "1", "2"),
-			"STAFFELN_RECONCILE_PERIOD=" + of(r, "10m", fmt.Sprint(3*e.pace), fmt.Sprint(3*e.pace)),
+			"STAFFELN_RECONCILE_PERIOD=" + of(r, "10m", fmt.Sprint(min(3*e.pace, day)), fmt.Sprint(min(3*e.pace, day))),
 			"STAFFELN_RETENTION_TIME=" + of(r, e.retentions...),
 			"STAFFELN_CLASS_GOLD_RETENTION_TIME=" + of(r, e.retentions...),
 			"STAFFELN_FULL_BACKUP_DEPTH=" + of(r, "0", "1", "2", "6"),
-			"STAFFELN_ARCHIVE_RULES=" + of(r, "none", "none", "last=2 hourly=4", "daily=3 weekly=2"),
+			"STAFFELN_ARCHIVE_RULES=" + of(r, "none", "none", "none", "none", "none", "none", "last=2 hourly=4", "daily=3 weekly=2"),
 			"STAFFELN_ORPHAN_RETENTION=" + of(r, "0", "3h", "2d"),
 			"STAFFELN_BRAKE_PERCENT=" + of(r, "30", "50", "100"),
 		}, e.settings...),
 	}
-	for range 6 + r.IntN(e.acts-5) {
+	for range 5 + r.IntN(e.acts-4) {
 		h.Acts = append(h.Acts, drawAct(r, e))
 	}
 	return h
@@ -65,7 +65,7 @@ func Draw(seed uint64) History {
 func drawAct(r *rand.Rand, e era) Act {
 	which := r.IntN(64)
 	some := func(most int) time.Duration { return time.Duration(1+r.IntN(most)) * e.pace }
-	switch pick(r, 30, 30, 8, 32) {
+	switch pick(r, 25, 30, 8, 37) {
 	case 0:
 		return Act{Do: "pass", For: some(e.longest * int(e.period/e.pace))}
 	case 1:

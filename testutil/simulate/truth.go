@@ -40,6 +40,9 @@ type truth struct {
 	losses  []time.Time
 	gone    bool
 	changes int
+	// jumped says that the clock was once wrong by more than a period: what was done in
+	// that time under an older slot's name is not held against the service.
+	jumped bool
 	// skewed says that the service's clock is wrong, stalling that one process of two
 	// stands still.
 	skewed, stalling bool
@@ -110,7 +113,7 @@ func (p *play) removing(id string) {
 		holding.Policy = policy
 		for _, f := range backup.Retain(holding, now) {
 			if f.Backup.ID == id {
-				keeps = keeps && f.Keep && !(blind && f.Hostage)
+				keeps = keeps && f.Keep && !f.Broken && !(blind && f.Hostage)
 			}
 		}
 	}
@@ -218,7 +221,7 @@ func (p *play) once(all []simcloud.Backup) {
 		}
 	}
 	for _, run := range slices.Sorted(maps.Keys(slots)) {
-		good, bad := 0, 0
+		good, bad, there := 0, 0, 0
 		var each []string
 		for _, b := range slots[run] {
 			each = append(each, fmt.Sprintf("%s attempt %s %s %q", b.Created.Format("2006-01-02T15:04:05"), b.Metadata[backup.MetaAttempt], b.Status, b.FailReason))
@@ -226,11 +229,14 @@ func (p *play) once(all []simcloud.Backup) {
 			case strings.Contains(b.FailReason, "Service not found"): // taken by nobody, and no attempt
 			case b.FailReason == "":
 				good++
+				if b.Status != "deleted" {
+					there++
+				}
 			default:
 				bad++
 			}
 		}
-		if good > 1 {
+		if good > 1 && (there > 1 || !p.jumped) {
 			p.fail("I1", "%s has %d backups:\n%s", run, good, strings.Join(each, "\n"))
 		}
 		if bad > 2*(1+p.changes+len(p.losses)) {
@@ -328,7 +334,8 @@ func (p *play) digests() {
 	in := map[string][]place{}
 	same := map[string]backup.Letter{}
 	for _, l := range p.box.Handed() {
-		if first, again := same[l.Key]; again && (first.Text != l.Text || first.Subject != l.Subject) {
+		// An older copy of Redis can make the same digest a second time.
+		if first, again := same[l.Key]; again && len(p.losses) == 0 && (first.Text != l.Text || first.Subject != l.Subject) {
 			p.fail("I5", "letter %s came in other words:\n%s\nthen\n%s", l.Key, first.Text, l.Text)
 		}
 		same[l.Key] = l.Letter
@@ -365,7 +372,8 @@ func (p *play) digests() {
 	for run, places := range in {
 		// What was given up on and is complete later is told a second time, and rightly.
 		late := len(places) == 2 && places[0].how == "failed" && places[1].how == "ok"
-		if len(places) > 1 && !late && len(p.losses) == 0 {
+		vain := p.jumped && !slices.ContainsFunc(places, func(at place) bool { return at.how == "ok" })
+		if len(places) > 1 && !late && !vain && len(p.losses) == 0 {
 			p.fail("I5", "run %s is in %d digests: %v", run, len(places), places)
 		}
 		if _, complete := good[run]; !complete && places[len(places)-1].how == "ok" {
@@ -392,7 +400,7 @@ func (p *play) end() {
 	p.bring()
 	for range 3 {
 		p.mend()
-		p.pass(max(p.history.Period, 3*time.Hour), p.history.Pace)
+		p.pass(max(p.history.Period, 3*time.Hour), 2*p.history.Pace)
 	}
 	p.mend()
 	policy := p.Policies()[backup.Default]
