@@ -448,8 +448,9 @@ func (f *Function) act(ctx context.Context, c candidate, start backup.Start, fac
 		run.Backup, run.State = start.Backup.ID, backup.Running
 		f.Log.InfoContext(ctx, "backup adopted", "project", c.Project, "volume", c.Volume, "backup", run.Backup, "run", run.ID(), "why", start.Why)
 		f.Count("backups_adopted_total", 1)
-		_, err := f.Ledger.Advance(keep, run, now) // looked at by the next track
-		return false, errors.Join(err, f.renew(keep, run, limits, now))
+		err := f.renew(keep, run, limits, now)
+		_, aerr := f.Ledger.Advance(keep, run, now) // looked at by the next track
+		return false, errors.Join(err, aerr)
 	}
 	return f.create(ctx, c, run, facts.Volume, limits, now)
 }
@@ -481,8 +482,9 @@ func (f *Function) create(ctx context.Context, c candidate, run backup.Run, v ba
 		run.Backup, run.State = id, backup.Running
 		f.Log.InfoContext(ctx, "backup started", "project", c.Project, "volume", c.Volume, "backup", id, "run", run.ID(), "kind", run.Kind, "why", run.Why)
 		f.Count("backups_started_total", 1, string(run.Kind))
-		_, err := f.Ledger.Advance(keep, run, backup.NextLook(now, now))
-		return true, errors.Join(err, f.renew(keep, run, limits, now))
+		err := f.renew(keep, run, limits, now)
+		_, aerr := f.Ledger.Advance(keep, run, backup.NextLook(now, now))
+		return true, errors.Join(err, aerr)
 	}
 
 	said := backup.Said(err)
@@ -533,7 +535,9 @@ func (f *Function) ask(ctx context.Context, c candidate, run backup.Run, v backu
 	return f.Cloud.CreateBackup(ctx, c.Project, r)
 }
 
-// renew keeps the run's place among those under way until its deadline.
+// renew keeps the run's place among those under way until its deadline. It comes
+// before the ledger says what track is to look at: a run that track has ended
+// meanwhile would take its place again.
 func (f *Function) renew(ctx context.Context, run backup.Run, limits backup.Limits, now time.Time) error {
 	_, _, err := f.Ledger.Admit(ctx, run, limits, now, run.Deadline)
 	return err
