@@ -231,6 +231,10 @@ func TestForecastsAtTheirEdges(t *testing.T) {
 			[]Record{record("a", "gone", 10), record("b", "gone", 20)}, 8, 80, "", ""},
 		{"more of one than its policy needs goes", Quota{Usage{Limit: 20, Used: 10}, Usage{Limit: -1, Used: 100}}, []Protected{volume("v", 10)},
 			slices.Repeat([]Record{record("a", "v", 10)}, 10), 8, 80, "", ""},
+		{"one that has all it needs makes no room scarcer", Quota{Usage{Limit: 15, Used: 8}, Usage{Limit: -1, Used: 80}}, []Protected{volume("v", 10), volume("w", 10)},
+			slices.Repeat([]Record{record("a", "v", 10)}, 8), 16, 160, "2026-11-29", ""},
+		{"another's beside ours", Quota{Usage{Limit: -1, Used: 4}, Usage{Limit: -1, Used: 40}}, []Protected{volume("v", 10)},
+			[]Record{record("a", "v", 10)}, 11, 110, "", ""},
 		{"a volume that is left out needs nothing", Quota{Usage{Limit: 7}, Usage{Limit: -1}}, []Protected{{Volume: "v", Size: 10, Skip: "no"}}, nil, 0, 0, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -541,4 +545,34 @@ func TestADigestInItsOwnWords(t *testing.T) {
 	in.Servers = nil
 	d, _ = Summarise(in)
 	same(t, d.Empty, []DigestNote{{Server: "s1", Why: "no volumes attached"}, {Server: "s2", Why: "no volumes attached"}})
+}
+
+// Small things that a digest says of what it was given.
+func TestADigestOfSmallThings(t *testing.T) {
+	same(t, quotaFact(Usage{Limit: -5}), QuotaFact{Limit: -1, Level: Low})
+	d, _ := Summarise(DigestInput{
+		Project: Project{ID: "p"}, From: digestFrom, To: digestTo, Quota: Quota{Backups: Usage{Limit: 7, Used: 2}, Gigabytes: Usage{Limit: 70}},
+		Runs:    []Run{{Volume: "id1", Slot: nov(21), Servers: []string{"s1", "s2"}, State: Failed}},
+		Servers: []Server{{ID: "s3", Metadata: map[string]string{"backup": "yes, please"}}},
+		Keys:    Keys{OptIn: "backup"}, Classes: Classes{Default: Policy{Class: Default, Schedule: mustSchedule("24h")}},
+	})
+	same(t, d.Runs[0].Server, "s1")
+	if d.Backups.Limit != 7 || d.Backups.Used != 2 || d.Gigabytes.Limit != 70 {
+		t.Errorf("quota: %+v, %+v", d.Backups, d.Gigabytes)
+	}
+	if len(d.Invalid) == 0 || len(d.Outside) != 0 {
+		t.Errorf("a wish that was refused: invalid %v, outside %v", d.Invalid, d.Outside)
+	}
+}
+
+func TestNamesAtTheirEdges(t *testing.T) {
+	same(t, plain("a\x1f\x20\x7e\x7f\u009f\u00a0z", 64), "a\uFFFD\x20\x7e\uFFFD\uFFFD\u00a0z")
+	for _, word := range []string{"{VOLUME_NAME}", "{VOLUME_ID}", "{SERVER_NAME}", "{BACKUP_DATE}"} {
+		if err := CheckTemplate(strings.Repeat("x", 100) + word); err != nil {
+			t.Errorf("100 characters beside %s: %v", word, err)
+		}
+		if err := CheckTemplate(strings.Repeat("x", 101) + word); err == nil {
+			t.Errorf("101 characters beside %s pass", word)
+		}
+	}
 }

@@ -15,6 +15,7 @@ type oneBackup struct {
 	Ledger
 	Cloud
 	backup backup.CinderBackup
+	later  []backup.Run // finished, and not put aside
 }
 
 func (oneBackup) Records(context.Context, string) ([]backup.Record, error) { return nil, nil }
@@ -26,6 +27,8 @@ func (o oneBackup) BackupsOf(context.Context, string, string, time.Time) ([]back
 func (oneBackup) Project(_ context.Context, id string) (backup.Project, bool, error) {
 	return backup.Project{ID: id}, true, nil
 }
+
+func (o oneBackup) Finished(context.Context, string, int) ([]backup.Run, error) { return o.later, nil }
 
 func (oneBackup) Quota(context.Context, string) (backup.Quota, error) { return backup.Quota{}, nil }
 
@@ -41,16 +44,20 @@ func TestARunIsReadBackFromItsBackupOnlyWhereTheLedgerHasForgottenIt(t *testing.
 	for _, c := range []struct {
 		name        string
 		open, ended []backup.Run
+		later       []backup.Run
 		guessed     bool
 		want        int
 	}{
-		{"forgotten: its backup tells", nil, nil, true, 1},
-		{"known to be over: once", nil, []backup.Run{run}, true, 1},
-		{"still open, though Cinder is done: the next digest tells", []backup.Run{run}, nil, true, 0},
-		{"open when looked at, over when put aside: once", []backup.Run{run}, []backup.Run{run}, true, 1},
-		{"told by an earlier digest, as the ledger knows: not again", nil, nil, false, 0},
+		{"forgotten: its backup tells", nil, nil, nil, true, 1},
+		{"known to be over: once", nil, []backup.Run{run}, nil, true, 1},
+		{"still open, though Cinder is done: the next digest tells", []backup.Run{run}, nil, nil, true, 0},
+		{"open when looked at, over when put aside: once", []backup.Run{run}, []backup.Run{run}, nil, true, 1},
+		{"over, and not put aside since something else is: the next digest tells", nil, nil, []backup.Run{run}, true, 0},
+		{"told by an earlier digest, as the ledger knows: not again", nil, nil, nil, false, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			cloud := cloud
+			cloud.later = c.later
 			f := &Function{Ledger: cloud, Cloud: cloud, Log: slog.New(slog.DiscardHandler)}
 			r := backup.Reporting{Project: "p", Last: slot.Add(-time.Hour), Guessed: c.guessed}
 			s := &shard{runs: map[string][]backup.Run{"p": c.open}}

@@ -214,4 +214,72 @@ var edges = []story{
 		w.check(err)
 		w.must(ok)
 	}},
+	{"a lease that is given back leaves nothing", func(w *world) {
+		_, _, err := w.l.Admit(w.ctx, run("v1@0#1"), backup.Limits{}, minute(0), minute(60))
+		w.check(err)
+		w.check(w.l.Release(w.ctx, run("v1@0#1")))
+		w.diff("leases and holders", w.rdb.ZCard(w.ctx, w.l.keys.leases()).Val()+w.rdb.HLen(w.ctx, w.l.keys.holders()).Val(), int64(0))
+	}},
+	{"a stamp that is owed is due from then on, and the newer one is owed", func(w *world) {
+		owe := func(stamp, from int) {
+			w.check(w.l.OweStamp(w.ctx, backup.StampDue{Server: "s1", Project: "p", At: minute(stamp)}, minute(from)))
+		}
+		due := func(m int) (at []string) {
+			all, err := w.l.Stamps(w.ctx, w.l.Shard("p"), minute(m), 9)
+			w.check(err)
+			for _, s := range all {
+				at = append(at, s.At.UTC().Format("15:04"))
+			}
+			return at
+		}
+		owe(1, 5)
+		w.diff("before", due(4), []string(nil))
+		w.diff("then", due(5), []string{"02:01"})
+		owe(1, 3)
+		w.diff("the same once more", due(4), []string(nil))
+		owe(2, 3)
+		w.diff("a newer one", due(4), []string{"02:02"})
+		w.diff("what the project has", w.rdb.HGet(w.ctx, w.l.of("p").projects(), "p").Val(), "1")
+	}},
+	{"a server that is owed two stamps of two runs is counted once", func(w *world) {
+		w.enroll(0, "s1 v1 v2")
+		for _, v := range []string{"v1@0#1/b1", "v2@1#1/b2"} {
+			w.must(w.begin(v))
+			w.must(w.finish(complete(9, v)))
+		}
+		w.must(w.begin("v1@1450#1/b3"))
+		w.must(w.finish(complete(1460, "v1@1450#1/b3")))
+		// The server itself, and its stamp.
+		w.diff("what the project has", w.rdb.HGet(w.ctx, w.l.of("p").projects(), "p").Val(), "2")
+	}},
+	{"a run that has its backup from the beginning is found by it", func(w *world) {
+		w.enroll(0, "s1 v1")
+		w.must(w.begin("v1@0#1/b1"))
+		known, err := w.l.Look(w.ctx, "p", "b1", minute(0))
+		w.check(err)
+		w.must(known)
+		w.must(w.advance(5, "v1@0#1/b2"))
+		known, err = w.l.Look(w.ctx, "p", "b1", minute(0))
+		w.check(err)
+		w.mustNot(known)
+	}},
+	{"a project with a single server and nothing else is not forgotten", func(w *world) {
+		w.enroll(0, "s1")
+		for range 2 {
+			all, err := w.l.Projects(w.ctx, w.l.Shard("p"))
+			w.check(err)
+			w.diff("projects", all, []string{"p"})
+		}
+	}},
+	{"a parent is told of one's own backups only", func(w *world) {
+		w.check(w.l.PutRecords(w.ctx, "p", []backup.Record{{ID: "b2", Volume: "v1", Project: "p"}}))
+		other := ""
+		for i := 0; other == "" || w.l.Shard(other) != w.l.Shard("p"); i++ {
+			other = fmt.Sprintf("q%d", i)
+		}
+		w.check(w.l.SetParent(w.ctx, other, "b2", "b1"))
+		r, _, err := w.l.Record(w.ctx, "p", "b2")
+		w.check(err)
+		w.diff("parent", r.Parent, "")
+	}},
 }

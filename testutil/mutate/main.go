@@ -168,7 +168,7 @@ func (r *run) rules(ctx context.Context) ([]verdict, error) {
 			}
 			if by == "" && i < len(dirs)-1 && r.explained[m.name()] == "" {
 				next = append(next, m)
-				if r.tell {
+				if r.tell && i == 0 {
 					fmt.Fprintf(r.out, "%s:%d: %s: %s: not by the package's own tests\n", m.File, m.Line, m.Function, m.Change)
 				}
 				continue

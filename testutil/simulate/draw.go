@@ -65,7 +65,7 @@ func Draw(seed uint64) History {
 func drawAct(r *rand.Rand, e era) Act {
 	which := r.IntN(64)
 	some := func(most int) time.Duration { return time.Duration(1+r.IntN(most)) * e.pace }
-	switch pick(r, 25, 30, 8, 37) {
+	switch pick(r, 20, 25, 10, 45) {
 	case 0:
 		return Act{Do: "pass", For: some(e.longest * int(e.period/e.pace))}
 	case 1:
@@ -92,13 +92,14 @@ func drawAct(r *rand.Rand, e era) Act {
 		return of(r,
 			Act{Do: "reconfigure", What: "STAFFELN_RETENTION_TIME=" + of(r, e.retentions...)},
 			Act{Do: "reconfigure", What: "STAFFELN_FULL_BACKUP_DEPTH=" + of(r, "0", "1", "3")},
-			Act{Do: "project", What: of(r, "disabled", "role"), Which: which, For: some(20)},
+			Act{Do: "project", What: "disabled", Which: which, For: some(12)},
+			Act{Do: "project", What: "role", Which: which, For: some(12)},
 			Act{Do: "drift", Which: which},
 			Act{Do: "stuck", Which: which})
 	}
-	every := 1 + r.IntN(5)
-	for_ := time.Duration(1+r.IntN(6)) * of(r, 30*time.Second, e.pace)
-	switch pick(r, 10, 4, 3, 2, 2, 2, 2, 2, 1, 1, 1) {
+	every := 1 + r.IntN(4)
+	for_ := some(6)
+	switch pick(r, 11, 4, 3, 3, 3, 3, 3, 2, 2, 3, 4) {
 	case 0:
 		return Act{Do: "fault", What: of(r, requestFaults...), Which: r.IntN(3), N: every, For: for_}
 	case 1:
@@ -110,9 +111,9 @@ func drawAct(r *rand.Rand, e era) Act {
 	case 4:
 		return Act{Do: "redis", What: of(r, "refused", "slow", "twice"), N: every, For: for_}
 	case 5:
-		return of(r, Act{Do: "redis", What: "emptied"}, Act{Do: "redis", What: "remember"}, Act{Do: "redis", What: "older"})
+		return Act{Do: "redis", What: of(r, "emptied", "older")}
 	case 6:
-		return of(r, Act{Do: "cinder-backup", What: "restarted"}, Act{Do: "cinder-backup", What: "restarted"}, Act{Do: "cinder-backup", What: "down", For: some(3 * int(e.period/e.pace))})
+		return of(r, Act{Do: "cinder-backup", What: "restarted"}, Act{Do: "cinder-backup", What: "down", For: some(2 * int(e.period/e.pace))})
 	case 7:
 		return Act{Do: "fail", Which: which, N: 1 + r.IntN(2)}
 	case 8:

@@ -34,9 +34,6 @@ type faults struct {
 	tenant atomic.Bool
 	held   [][]byte // notifications, under mu
 	away   func([]byte)
-	// copy is Redis as it once was.
-	copied   []row
-	copiedAt time.Time
 }
 
 // A fault is done every nth time.
@@ -58,7 +55,7 @@ func (f *fault) next() (a Act, now bool) {
 func (p *play) during(a Act, f *fault) {
 	f.times.Store(0)
 	f.on.Store(&a)
-	for left, step := a.For, max(a.For/6, 10*time.Second); left > 0; left -= step {
+	for left, step := a.For, max(a.For/4, 10*time.Second); left > 0; left -= step {
 		p.step(min(left, step))
 	}
 	f.on.Store(nil)
@@ -236,18 +233,13 @@ func redisAct(p *play, a Act) {
 		p.mu.Unlock()
 		p.must(p.side.FlushDB(p.ctx).Err())
 		p.soon()
-	case "remember":
-		p.copied, p.copiedAt = p.snapshot(), p.Now()
+	case "older": // as where a replica that lags takes over
+		copied := p.snapshot()
 		p.soon()
-	case "older":
-		if p.copied == nil || p.Now().Sub(p.copiedAt) > time.Hour {
-			p.copied, p.copiedAt = p.snapshot(), p.Now()
-			p.soon()
-			p.pass(min(2*p.history.Pace, 30*time.Minute), 5*time.Minute)
-		}
+		p.pass(min(2*p.history.Pace, 30*time.Minute), 5*time.Minute)
 		p.count("redis older")
 		p.forget()
-		p.restore(p.copied)
+		p.restore(copied)
 		p.soon()
 	default:
 		p.during(a, &p.cache)

@@ -420,7 +420,9 @@ func (p *play) end() {
 	p.fresh(policy)
 	p.superfluous()
 	p.digests()
-	before := p.decisions()
+	// Both are decided for one moment: time alone lets something go.
+	then := p.Now().Add(3 * (10*time.Second + 4*time.Minute))
+	before := p.decisions(then)
 	p.say("%s  Redis is emptied for the last time", p.Now().Format("2006-01-02 15:04:05"))
 	p.mu.Lock()
 	p.gone = true
@@ -433,7 +435,7 @@ func (p *play) end() {
 	if p.lost() {
 		p.fail("I7", "the ledger is not rebuilt after three looks")
 	}
-	after := p.decisions()
+	after := p.decisions(then)
 	for _, b := range p.Cloud.Backups() {
 		if b.Status == "deleted" { // some of them meanwhile
 			for _, m := range []map[string]string{before, after} {
@@ -564,16 +566,16 @@ func (p *play) superfluous() {
 	}
 }
 
-// decisions are everything that would be done now or later, and what it is decided
-// from.
-func (p *play) decisions() map[string]string {
+// decisions are everything that would be done at a moment or later, and what it is
+// decided from.
+func (p *play) decisions(at time.Time) map[string]string {
 	out := map[string]string{}
 	s := p.Settings
 	r := plan.Reader{Cloud: p.Home.Cloud, Ledger: p.ledger, Settings: plan.Settings{Classes: s.Classes, Keys: s.Keys, Limits: s.Limits,
 		PerService: s.PerService, VolumeLimit: s.VolumeLimit, VolumeLimits: s.VolumeLimits, Orphan: s.Orphan, Brake: s.Brake}}
-	facts, err := r.Read(p.ctx, "", p.Now(), p.Now())
+	facts, err := r.Read(p.ctx, "", at, p.Now())
 	p.must(err)
-	made := r.Settings.Make(facts, p.Now())
+	made := r.Settings.Make(facts, at)
 	for _, b := range made.Backups {
 		out["volume "+b.Volume] = fmt.Sprint(b.VolumeName, " ", b.Do, " ", b.Kind, " slot ", b.Slot.Format(time.RFC3339))
 	}
