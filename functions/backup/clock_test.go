@@ -26,3 +26,25 @@ func TestAhead(t *testing.T) {
 		t.Error("the edge is not at five minutes, as docs/operators.md has it")
 	}
 }
+
+func TestARunThatBeginsInTheFuture(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		name    string
+		started time.Duration
+		begins  time.Duration // after now
+		right   bool
+	}{
+		{"begun an hour ago", -time.Hour, -time.Hour, true},
+		{"a little ahead: two processes' clocks", MostAhead, MostAhead, true},
+		{"a year ahead: it has begun now, and has all of its time", 365 * 24 * time.Hour, 0, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			start := now.Add(c.started)
+			r, wrong := Rebase(Run{Volume: "v", Started: start, Deadline: start.Add(2 * time.Hour)}, now)
+			if want := now.Add(c.begins); wrong == c.right || !r.Started.Equal(want) || !r.Deadline.Equal(want.Add(2*time.Hour)) || r.Volume != "v" {
+				t.Errorf("wrong is %v, begins %s, ends %s", wrong, r.Started, r.Deadline)
+			}
+		})
+	}
+}

@@ -58,6 +58,9 @@ type Cloud interface {
 	BackupsOf(ctx context.Context, project, volume string, since time.Time) ([]backup.CinderBackup, error)
 	DeleteBackup(ctx context.Context, project, id string) error
 	SetServerMetadata(ctx context.Context, project, server, key, value string) error
+	// Clock is what time it is by the cloud's own clock; ok is false where that is not
+	// known.
+	Clock() (at time.Time, ok bool)
 }
 
 // Settings are the operator's.
@@ -109,6 +112,9 @@ func (f *Function) runs(ctx context.Context, t events.Tick) error {
 	if err != nil {
 		return err
 	}
+	if err := f.rebase(ctx, open, t.At); err != nil {
+		return err
+	}
 	var errs []error
 	for _, runs := range backup.ByProject(open, func(r backup.Run) string { return r.Project }) {
 		if ctx.Err() != nil {
@@ -119,6 +125,26 @@ func (f *Function) runs(ctx context.Context, t events.Tick) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// rebase puts runs right that a clock that was ahead had begun: they would be
+// waited for until their time comes, and nothing else started meanwhile.
+func (f *Function) rebase(ctx context.Context, open []backup.Run, now time.Time) error {
+	if theirs, ok := f.Cloud.Clock(); ok && backup.Ahead(theirs, now) {
+		return nil // it is our clock that is wrong now
+	}
+	for i, r := range open {
+		right, wrong := backup.Rebase(r, now)
+		if !wrong {
+			continue
+		}
+		f.Log.WarnContext(ctx, "run begun by a clock that was ahead", "project", r.Project, "volume", r.Volume, "run", r.ID(), "began", r.Started.UTC().Format(time.RFC3339))
+		if _, err := f.Ledger.Advance(ctx, right, now); err != nil {
+			return err
+		}
+		open[i] = right
+	}
+	return nil
 }
 
 // project looks at all runs of a project with one list.

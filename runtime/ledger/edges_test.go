@@ -282,4 +282,11 @@ var edges = []story{
 		w.check(err)
 		w.diff("parent", r.Parent, "")
 	}},
+	{"a brake that is lifted for a single removal is lifted for one", func(w *world) {
+		w.enroll(0, "s1 v1")
+		w.check(w.l.ReleaseBrake(w.ctx, "p", minute(60), 1))
+		r, err := w.l.Retention(w.ctx, "p")
+		w.check(err)
+		w.diff("released", []any{r.Released.Equal(minute(60)), r.Most}, []any{true, 1})
+	}},
 }

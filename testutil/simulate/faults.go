@@ -274,10 +274,16 @@ func stall(p *play, a Act) {
 		if e.Type != "tick."+a.What {
 			continue
 		}
+		long := a.For
+		if a.What == "dispatch" {
+			// Between its last look and its request nothing can stop a process from making a
+			// second backup, but that the other one waits for a minute before it tries.
+			long = min(long, 20*time.Second)
+		}
 		stopped := p.Stall(p.ctx, e, a.N, p.twin, func() {
 			p.unclaim()
 			p.stalling = true
-			for left := a.For; left > 0; left -= p.history.Pace {
+			for left := long; left > 0; left -= p.history.Pace {
 				p.must(p.twin.Step(p.ctx, min(left, p.history.Pace)))
 				p.tally.Ticks++
 			}

@@ -352,7 +352,8 @@ func (p *play) digests() {
 	excused := func(at time.Time) bool {
 		return slices.ContainsFunc(p.losses, func(loss time.Time) bool { return !loss.Before(at.Add(-time.Hour)) })
 	}
-	settled := p.Now().Add(-2*p.Settings.Report.Patience - p.history.Period - 2*p.history.Pace)
+	// The last period whose digest cannot wait for anything any more.
+	settled := p.Settings.Report.Schedule.Slot(p.Now().Add(-p.Settings.Report.Patience - 3*p.history.Pace))
 	good := map[string]simcloud.Backup{}
 	for _, b := range p.Cloud.Backups() {
 		run := b.Metadata[backup.MetaRun]
@@ -436,6 +437,14 @@ func (p *play) end() {
 		p.fail("I7", "the ledger is not rebuilt after three looks")
 	}
 	after := p.decisions(then)
+	for _, b := range p.Cloud.Backups() {
+		if v, lives := p.Cloud.Volume(b.Volume); !lives || v.Project != b.Project {
+			// That its volume is gone has to be seen twice again before its last restore
+			// point may go.
+			delete(before, "backup "+b.ID)
+			delete(after, "backup "+b.ID)
+		}
+	}
 	for _, b := range p.Cloud.Backups() {
 		if b.Status == "deleted" { // some of them meanwhile
 			for _, m := range []map[string]string{before, after} {
