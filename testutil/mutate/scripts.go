@@ -401,7 +401,7 @@ var (
 
 // users finds the parts of the contract that use each script.
 func users(ctx context.Context, s *suite, f folder) (map[string][]string, error) {
-	err, _, said := s.run(ctx, contract, time.Minute, []string{"-test.v"}, "STAFFELN_MUTANT_LUA="+f.dir, "STAFFELN_MUTANTS_REACHED=1")
+	_, said, err := s.run(ctx, contract, time.Minute, []string{"-test.v"}, "STAFFELN_MUTANT_LUA="+f.dir, "STAFFELN_MUTANTS_REACHED=1")
 	if err != nil {
 		return nil, fmt.Errorf("the contract fails without any mutant: %w\n%s", err, said)
 	}
@@ -434,12 +434,12 @@ func noticesScript(ctx context.Context, s *suite, f folder, users map[string][]s
 		if len(names) > 60 || len(names) == 0 {
 			names = contract
 		}
-		if err, _, said := s.run(ctx, names, 10*time.Second, nil, env); err != nil {
+		if _, said, err := s.run(ctx, names, 10*time.Second, nil, env); err != nil {
 			by = cmp.Or(lastFailure(said), "one, by its end")
 			return
 		}
 		for _, name := range properties {
-			if err, _, _ := s.run(ctx, []string{name}, 30*time.Second, nil, env); err != nil {
+			if _, _, err := s.run(ctx, []string{name}, 30*time.Second, nil, env); err != nil {
 				by = name
 				return
 			}

@@ -104,7 +104,7 @@ func (s *suite) measure(ctx context.Context, longest time.Duration, mutants []mu
 		if err := os.WriteFile(reached, nil, 0o600); err != nil {
 			return err
 		}
-		end, took, said := s.run(ctx, []string{name}, longest, nil, "STAFFELN_MUTANTS_REACHED="+reached)
+		took, said, end := s.run(ctx, []string{name}, longest, nil, "STAFFELN_MUTANTS_REACHED="+reached)
 		if took > longest {
 			fmt.Fprintf(os.Stderr, "%s takes too long to be asked\n", name)
 			continue
@@ -157,7 +157,7 @@ func (s *suite) notices(ctx context.Context, m mutant) string {
 		for _, t := range group {
 			names, took = append(names, t.name), took+t.took
 		}
-		if err, _, said := s.run(ctx, names, 2*time.Second+5*took, nil, env); err != nil {
+		if _, said, err := s.run(ctx, names, 2*time.Second+5*took, nil, env); err != nil {
 			return cmp.Or(lastFailure(said), "one of "+strconv.Itoa(len(names))+", by its end")
 		}
 	}
@@ -187,7 +187,7 @@ func lastFailure(said string) string {
 
 // run runs tests until the first that fails, for so much of a processor's time at
 // most, and says how much they took and what they said.
-func (s *suite) run(ctx context.Context, names []string, most time.Duration, more []string, env ...string) (failed error, took time.Duration, said string) {
+func (s *suite) run(ctx context.Context, names []string, most time.Duration, more []string, env ...string) (took time.Duration, said string, failed error) {
 	// What waits for what never comes takes no time of a processor.
 	ctx, cancel := context.WithTimeout(ctx, time.Minute+10*most)
 	defer cancel()
@@ -204,7 +204,7 @@ func (s *suite) run(ctx context.Context, names []string, most time.Duration, mor
 	if cmd.ProcessState != nil {
 		took = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	}
-	return err, took, string(out)
+	return took, string(out), err
 }
 
 // pattern is what -test.run wants for these names.
