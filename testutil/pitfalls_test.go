@@ -257,3 +257,25 @@ func TestDocsNothingIsForHorizon(t *testing.T) {
 		t.Errorf("operators are not told to leave Horizon's files alone: %v", err)
 	}
 }
+
+// The tests that docs/reliability.md names exist.
+func TestDocsReliability(t *testing.T) {
+	page, err := os.ReadFile("../docs/reliability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, quoted := range anyQuoted.FindAllStringSubmatch(string(page), -1) {
+		named := testNamed.FindStringSubmatch(quoted[1])
+		if named == nil {
+			continue
+		}
+		n++
+		if _, ok := read(t, named[1]).tests[named[2]]; !ok {
+			t.Errorf("%s has no %s", named[1], named[2])
+		}
+	}
+	if n < 8 {
+		t.Errorf("%d tests are named, want more: is the page read rightly?", n)
+	}
+}

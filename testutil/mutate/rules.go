@@ -310,11 +310,11 @@ func (w *walker) stmt(s ast.Stmt, alone, last bool) {
 	case *ast.IfStmt:
 		w.inner(s.Init)
 		w.condition(s.Cond)
-		w.body2(s.Body)
+		w.within(s.Body)
 		if s.Else != nil {
 			if b, ok := s.Else.(*ast.BlockStmt); ok {
 				// Here nothing else leaves the only statement out.
-				w.block2(b.List)
+				w.branch(b.List)
 			} else {
 				w.stmt(s.Else, true, false)
 			}
@@ -326,14 +326,14 @@ func (w *walker) stmt(s ast.Stmt, alone, last bool) {
 			w.expr(s.Cond, true)
 		}
 		w.inner(s.Post)
-		w.body2(s.Body)
+		w.within(s.Body)
 	case *ast.RangeStmt:
 		if len(s.Body.List) > 1 {
 			id := w.mutantOf(s, "for range "+w.text(s.X), "nothing")
 			w.wrap(s, fmt.Sprintf("if !mutantIs(%d) { ", id), " }")
 		}
 		w.expr(s.X, false)
-		w.body2(s.Body)
+		w.within(s.Body)
 	case *ast.SwitchStmt:
 		w.inner(s.Init)
 		if s.Tag != nil {
@@ -379,11 +379,11 @@ func (w *walker) inner(s ast.Stmt) {
 	}
 }
 
-// body2 is the body of an if or a loop.
-func (w *walker) body2(b *ast.BlockStmt) { w.block(b.List, false) }
+// within walks the body of an if or a loop.
+func (w *walker) within(b *ast.BlockStmt) { w.block(b.List, false) }
 
-// block2 is a block whose only statement can be left out, too.
-func (w *walker) block2(list []ast.Stmt) {
+// branch walks a block whose only statement can be left out, too.
+func (w *walker) branch(list []ast.Stmt) {
 	for _, s := range list {
 		w.stmt(s, false, false)
 	}
