@@ -10,8 +10,7 @@ const horizon = 366
 
 // Forecast tells how full both quotas are, what the policies of now will need of
 // them once they have run their course, and the day on which a limit is reached.
-// It takes what is not ours to stay as it is. Steady says how many backups a volume
-// will have; see [Steady].
+// It takes what is not ours to stay as it is. What steadyOf answers is [Steady]'s.
 func Forecast(q Quota, volumes []Protected, records []Record, classes Classes, steadyOf func(Policy, time.Time) int, now time.Time) (backups, gigabytes QuotaFact) {
 	backups, gigabytes = quotaFact(q.Backups), quotaFact(q.Gigabytes)
 	have := map[string]int{}

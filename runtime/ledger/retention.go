@@ -22,7 +22,7 @@ import (
 const RemovedKept = 1000
 
 // RetentionAhead is how far ahead a project's next look can be planned.
-const RetentionAhead = 48 * time.Hour
+const RetentionAhead = MostAhead
 
 // RetentionDue is the projects whose removals are to be looked at, the longest due
 // first, at most max.
@@ -36,18 +36,11 @@ func (l *Ledger) RetentionDue(ctx context.Context, shard int, now time.Time, max
 	if max <= 0 {
 		return nil, nil
 	}
-	key := l.keys.shard(shard).retention()
-	var due, ahead *redis.StringSliceCmd
-	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		due = p.ZRangeByScore(ctx, key, &redis.ZRangeBy{Min: "-inf", Max: micros(now), Count: int64(max)})
-		ahead = p.ZRangeByScore(ctx, key, &redis.ZRangeBy{Min: "(" + micros(now.Add(RetentionAhead)), Max: "+inf", Count: int64(max)})
-		return nil
-	})
+	due, err := l.come(ctx, l.keys.shard(shard).retention(), now, max)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: retention due: %w", err)
 	}
-	all := append(due.Val(), ahead.Val()...)
-	return all[:min(len(all), max)], nil
+	return due, nil
 }
 
 // LookRetention makes a project due no later than then, for a project that is known

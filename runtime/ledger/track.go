@@ -12,28 +12,36 @@ import (
 	"staffeln/functions/backup"
 )
 
-// MostAhead is how far ahead a run, a stamp or a discard can be planned. What is
-// further ahead was planned by a clock that was wrong then, and counts as come.
+// MostAhead is how far ahead anything can be planned: a look, a stamp, a discard. What
+// is further ahead was planned by a clock that was wrong then, and counts as come.
 const MostAhead = 48 * time.Hour
 
-// waiting reads the members of a zset whose time has come, the longest waiting
-// first, and then those that are more than [MostAhead] away, with their fields of a
-// hash. One whose field went in between is left out.
-func (l *Ledger) waiting(ctx context.Context, set, rows string, now time.Time, max int, each func(id, row string) error) error {
-	if max <= 0 {
-		return nil
-	}
+// come is the members of a zset whose time has come, the longest waiting first, and
+// then those that are more than [MostAhead] away; at most max.
+func (l *Ledger) come(ctx context.Context, set string, now time.Time, max int) ([]string, error) {
 	var due, ahead *redis.StringSliceCmd
 	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		due = p.ZRangeByScore(ctx, set, &redis.ZRangeBy{Min: "-inf", Max: micros(now), Count: int64(max)})
 		ahead = p.ZRangeByScore(ctx, set, &redis.ZRangeBy{Min: "(" + micros(now.Add(MostAhead)), Max: "+inf", Count: int64(max)})
 		return nil
 	})
-	ids := append(due.Val(), ahead.Val()...)
+	if err != nil {
+		return nil, err
+	}
+	all := append(due.Val(), ahead.Val()...)
+	return all[:min(len(all), max)], nil
+}
+
+// waiting reads what has come of a zset, with its fields of a hash. One whose field
+// went in between is left out.
+func (l *Ledger) waiting(ctx context.Context, set, rows string, now time.Time, max int, each func(id, row string) error) error {
+	if max <= 0 {
+		return nil
+	}
+	ids, err := l.come(ctx, set, now, max)
 	if err != nil || len(ids) == 0 {
 		return err
 	}
-	ids = ids[:min(len(ids), max)]
 	found, err := l.rdb.HMGet(ctx, rows, ids...).Result()
 	if err != nil {
 		return err
