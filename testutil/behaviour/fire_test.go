@@ -2,14 +2,12 @@ package behaviour
 
 import (
 	"bufio"
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -71,34 +69,11 @@ func igniteAt(t *testing.T, broker *services.Broker, change func(*simcloud.Optio
 	if change != nil {
 		change(&o)
 	}
-	sim, err := simcloud.Start(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(sim.Close)
-	sim.Seed()
-	ctx, stop := context.WithCancel(context.Background())
-	var ticking sync.WaitGroup
-	ticking.Go(func() {
-		for tick := time.NewTicker(50 * time.Millisecond); ; {
-			select {
-			case <-ctx.Done():
-				tick.Stop()
-				return
-			case <-tick.C:
-				sim.Advance()
-			}
-		}
-	})
-	t.Cleanup(func() { stop(); ticking.Wait() })
-	auth, err := url.Parse(sim.AuthURL())
-	if err != nil {
-		t.Fatal(err)
-	}
+	sim := inRealTime(t, o)
 	b := make([]byte, 3)
 	_, _ = rand.Read(b)
 	s := &scene{t: t, rights: adminRights, id: "fire-" + hex.EncodeToString(b), cloud: &cloud{
-		auth: sim.AuthURL(), origins: []string{auth.Scheme + "://" + auth.Host}, broker: vhost,
+		auth: sim.AuthURL(), origins: origins(t, sim), broker: vhost,
 		poll: 50 * time.Millisecond, patience: 5 * time.Second,
 	}}
 	s.admin = &session{auth: s.cloud.auth, user: "admin", password: password, project: "admin"}

@@ -25,39 +25,16 @@ func TestOnTheSimulatedCloud(t *testing.T) {
 	all.Wait()
 }
 
-// simulated opens a simulated cloud of the scenario's own, in real time, with a
-// vhost of its own on a real broker.
-func simulated(t *testing.T) *cloud {
-	broker := services.RabbitMQ(t)
-	vhost := broker.Vhost(t)
-	gate := openGate(t, vhost)
-	publish := newPublisher(t, gate.url)
-	publish.connect()
-
-	var mu sync.Mutex
-	spoilt := map[string]bool{}
-	const reason = "the image of the volume cannot be read"
-	sim, err := simcloud.Start(simcloud.Options{
-		BackupTime:  func(simcloud.Volume, bool) time.Duration { return time.Second },
-		RestoreTime: func(simcloud.Backup) time.Duration { return 300 * time.Millisecond },
-		DeleteTime:  200 * time.Millisecond,
-		SettleTime:  200 * time.Millisecond,
-		Notify:      publish.notify,
-	})
+// inRealTime starts a simulated cloud whose clock goes on by itself, as the real
+// one's does: what is over is told of when it is.
+func inRealTime(t *testing.T, o simcloud.Options) *simcloud.Cloud {
+	t.Helper()
+	sim, err := simcloud.Start(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(sim.Close)
 	sim.Seed()
-	sim.FailBackups(func(volume string) string {
-		mu.Lock()
-		defer mu.Unlock()
-		if spoilt[volume] {
-			return reason
-		}
-		return ""
-	})
-	// The real one's clock goes on by itself: what is over is told of when it is.
 	ctx, stop := context.WithCancel(context.Background())
 	var ticking sync.WaitGroup
 	ticking.Go(func() {
@@ -72,11 +49,46 @@ func simulated(t *testing.T) *cloud {
 		}
 	})
 	t.Cleanup(func() { stop(); ticking.Wait() })
+	return sim
+}
 
+// origins is where a simulated cloud may be asked.
+func origins(t *testing.T, sim *simcloud.Cloud) []string {
+	t.Helper()
 	auth, err := url.Parse(sim.AuthURL())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return []string{auth.Scheme + "://" + auth.Host}
+}
+
+// simulated opens a simulated cloud of the scenario's own, in real time, with a
+// vhost of its own on a real broker.
+func simulated(t *testing.T) *cloud {
+	broker := services.RabbitMQ(t)
+	vhost := broker.Vhost(t)
+	gate := openGate(t, vhost)
+	publish := newPublisher(t, gate.url)
+	publish.connect()
+
+	var mu sync.Mutex
+	spoilt := map[string]bool{}
+	const reason = "the image of the volume cannot be read"
+	sim := inRealTime(t, simcloud.Options{
+		BackupTime:  func(simcloud.Volume, bool) time.Duration { return time.Second },
+		RestoreTime: func(simcloud.Backup) time.Duration { return 300 * time.Millisecond },
+		DeleteTime:  200 * time.Millisecond,
+		SettleTime:  200 * time.Millisecond,
+		Notify:      publish.notify,
+	})
+	sim.FailBackups(func(volume string) string {
+		mu.Lock()
+		defer mu.Unlock()
+		if spoilt[volume] {
+			return reason
+		}
+		return ""
+	})
 	spoil := func(yes bool) func(*testing.T, string) {
 		return func(_ *testing.T, volume string) {
 			mu.Lock()
@@ -85,7 +97,7 @@ func simulated(t *testing.T) *cloud {
 		}
 	}
 	return &cloud{
-		auth: sim.AuthURL(), origins: []string{auth.Scheme + "://" + auth.Host}, broker: gate.url,
+		auth: sim.AuthURL(), origins: origins(t, sim), broker: gate.url,
 		flavor: "1", image: "00000000-0000-0000-0000-000000000001",
 		poll: 100 * time.Millisecond, patience: 5 * time.Second, slot: 20 * time.Second, period: 40 * time.Second,
 		beat: 6 * time.Second, life: 40 * time.Second, archive: "archive",

@@ -228,9 +228,11 @@ func init() {
 				return
 			}
 			p.Cloud.SetBackupService("", false)
+			p.served(false)
 			p.pass(a.For, p.history.Pace)
 			p.promised()
 			p.Cloud.SetBackupService("", true)
+			p.served(true)
 		},
 		// The next n backups of a volume fail.
 		"fail": func(p *play, a Act) {

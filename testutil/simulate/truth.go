@@ -17,6 +17,9 @@ import (
 	"staffeln/testutil/simcloud"
 )
 
+// A span is a time that has passed; one that goes on has no end yet.
+type span struct{ from, until time.Time }
+
 // truth is what the promises are held against, beside the cloud itself.
 type truth struct {
 	// known are the policies that were ever in force.
@@ -39,6 +42,8 @@ type truth struct {
 	// has been rebuilt; changes count what makes a slot begin anew.
 	losses  []time.Time
 	gone    bool
+	// unserved are the times without any cinder-backup service.
+	unserved []span
 	changes int
 	// jumped says that the clock was once wrong by more than a period: what was done in
 	// that time under an older slot's name is not held against the service.
@@ -101,9 +106,11 @@ func (p *play) removing(id string) {
 	p.mu.Lock()
 	p.asked[id]++
 	times, now := p.asked[id], p.Now()
+	outage := p.outage(b.Created, now)
 	p.mu.Unlock()
-	// Soon at first, then more and more seldom, by two functions each.
-	if most := 20 + 2*int(now.Sub(b.Created)/time.Hour); times > most*(1+len(p.losses)) {
+	// Soon at first, then more and more seldom, by two functions each; and while there
+	// is no cinder-backup, one removal every five minutes says whether there is again.
+	if most := 20 + 2*int(now.Sub(b.Created)/time.Hour) + int(outage/(5*time.Minute)); times > most*(1+len(p.losses)) {
 		p.fail("I4", "backup %s (%s) was to be deleted %d times", id, b.Status, times)
 	}
 	blind := p.request.on.Load() != nil || p.stalling
@@ -134,6 +141,32 @@ func (p *play) removing(id string) {
 		}
 	}
 	p.fail("I3", "backup %s (%s) was to be deleted, and is the newest restore point of a volume that lives", id, b.Name)
+}
+
+// served notes that there is a cinder-backup service again, or none any more.
+func (p *play) served(yes bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if yes {
+		p.unserved[len(p.unserved)-1].until = p.Now()
+		return
+	}
+	p.unserved = append(p.unserved, span{from: p.Now()})
+}
+
+// outage is how long between two moments there was no cinder-backup service.
+func (t *truth) outage(from, until time.Time) (all time.Duration) {
+	for _, s := range t.unserved {
+		begins, ends := s.from, s.until
+		if ends.IsZero() || ends.After(until) {
+			ends = until
+		}
+		if begins.Before(from) {
+			begins = from
+		}
+		all += max(ends.Sub(begins), 0)
+	}
+	return all
 }
 
 // candidates are the policies that a volume may have: any that ever was, and none.
