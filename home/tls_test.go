@@ -44,8 +44,8 @@ func says(err error, words string) bool {
 // Who refuses our certificate says so and hangs up, and we may be writing: then all that is
 // seen is that it hung up.
 const (
-	wantsOne   = "certificate required|connection reset|broken pipe"
-	knowsItNot = "unknown certificate authority|connection reset|broken pipe"
+	wantsOne   = "certificate required|connection reset|broken pipe|the broker hung up"
+	knowsItNot = "unknown certificate authority|connection reset|broken pipe|the broker hung up"
 )
 
 // tried reads the settings and connects with them.

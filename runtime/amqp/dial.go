@@ -13,6 +13,8 @@ import (
 // handshake bounds the making of a connection, TLS and login included.
 const handshake = 15 * time.Second
 
+var errHungUp = errors.New("the broker hung up before the connection was made: it may want a certificate of the client's, or another one")
+
 // dial connects; name is what the broker's own tools show of the connection.
 func dial(ctx context.Context, brokerURL string, config *tls.Config, name string) (*amqp091.Connection, error) {
 	if config != nil {
@@ -39,6 +41,10 @@ func dial(ctx context.Context, brokerURL string, config *tls.Config, name string
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
+		}
+		if errors.Is(err, amqp091.ErrClosed) {
+			// amqp091 tells the reason only to whom listens, and nobody can so early.
+			return nil, errHungUp
 		}
 		return nil, plain(err)
 	}

@@ -99,7 +99,7 @@ func drawAct(r *rand.Rand, e era) Act {
 	}
 	every := 1 + r.IntN(4)
 	for_ := some(6)
-	switch pick(r, 11, 4, 3, 3, 3, 3, 3, 2, 2, 3, 4) {
+	switch pick(r, 11, 4, 3, 5, 3, 3, 3, 2, 2, 3, 6) {
 	case 0:
 		return Act{Do: "fault", What: of(r, requestFaults...), Which: r.IntN(3), N: every, For: for_}
 	case 1:
@@ -107,7 +107,7 @@ func drawAct(r *rand.Rand, e era) Act {
 	case 2:
 		return Act{Do: "kill", What: of(r, "", "deaf"), N: r.IntN(60)}
 	case 3:
-		return Act{Do: "stall", What: of(r, "dispatch", "track", "retention", "report", "reconcile"), Which: which, N: r.IntN(20), For: some(6)}
+		return Act{Do: "stall", What: of(r, "dispatch", "track", "retention", "report", "reconcile"), Which: which, N: of(r, r.IntN(5), r.IntN(20)), For: some(6)}
 	case 4:
 		return Act{Do: "redis", What: of(r, "refused", "slow", "twice"), N: every, For: for_}
 	case 5:
