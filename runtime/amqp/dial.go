@@ -42,7 +42,7 @@ func dial(ctx context.Context, brokerURL string, config *tls.Config, name string
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if errors.Is(err, amqp091.ErrClosed) {
+		if errors.Is(err, amqp091.ErrClosed) || errors.Is(err, net.ErrClosed) {
 			// amqp091 tells the reason only to whom listens, and nobody can so early.
 			return nil, errHungUp
 		}

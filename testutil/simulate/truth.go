@@ -40,11 +40,11 @@ type truth struct {
 	failed map[string]time.Time
 	// losses are when Redis lost something; gone is when it lost everything, until it
 	// has been rebuilt; changes count what makes a slot begin anew.
-	losses  []time.Time
-	gone    bool
+	losses []time.Time
+	gone   bool
 	// unserved are the times without any cinder-backup service.
 	unserved []span
-	changes int
+	changes  int
 	// jumped says that the clock was once wrong by more than a period: what was done in
 	// that time under an older slot's name is not held against the service.
 	jumped bool
