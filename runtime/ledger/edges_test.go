@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"staffeln/functions/backup"
@@ -288,5 +289,23 @@ var edges = []story{
 		r, err := w.l.Retention(w.ctx, "p")
 		w.check(err)
 		w.diff("released", []any{r.Released.Equal(minute(60)), r.Most}, []any{true, 1})
+	}},
+	{"a row that cannot be read is told of each time, and does not hold up the others", func(w *world) {
+		w.enroll(1, "s1 v1")
+		w.enroll(2, "s2 v2")
+		w.enroll(3, "s3 v3")
+		row := w.rdb.HGet(w.ctx, w.l.of("p").volumes(), "v1").Val()
+		w.check(w.rdb.HSet(w.ctx, w.l.of("p").volumes(), "v1", "nonsense").Err())
+		for range 2 {
+			some, err := w.l.Due(w.ctx, w.l.Shard("p"), minute(5), 2)
+			if err == nil || !strings.Contains(err.Error(), "volume v1: not a row") {
+				w.t.Errorf("the error is %v", err)
+			}
+			if len(some) != 1 || some[0].Volume != "v2" || !some[0].State.Due.Equal(minute(2)) {
+				w.t.Errorf("due: %v", some)
+			}
+		}
+		w.check(w.rdb.HSet(w.ctx, w.l.of("p").volumes(), "v1", row).Err())
+		w.diff("once it is mended", w.due(5), []string{"v1", "v2", "v3"})
 	}},
 }
