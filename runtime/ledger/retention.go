@@ -21,21 +21,15 @@ import (
 // the oldest go.
 const RemovedKept = 1000
 
-// RetentionAhead is how far ahead a project's next look can be planned.
-const RetentionAhead = MostAhead
-
 // RetentionDue is the projects whose removals are to be looked at, the longest due
 // first, at most max.
 //
 // The end of any run makes its project due, and so does [Ledger.PutRecords] for one
 // that would not be looked at at all. It stays due until [Ledger.SaveRetention].
 //
-// A time more than [RetentionAhead] from now was planned by a clock that was wrong
+// A time more than [MostAhead] from now was planned by a clock that was wrong
 // then, and counts as come: such projects are the last.
 func (l *Ledger) RetentionDue(ctx context.Context, shard int, now time.Time, max int) ([]string, error) {
-	if max <= 0 {
-		return nil, nil
-	}
 	due, err := l.come(ctx, l.keys.shard(shard).retention(), now, max)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: retention due: %w", err)
@@ -90,7 +84,7 @@ func (l *Ledger) Retention(ctx context.Context, project string) (backup.Retentio
 // join [Ledger.Removals]. saved is false where somebody else has written since:
 // then nothing was. A release of the brake that is over at r.Looked is forgotten.
 //
-// The project is looked at again at next, at most [RetentionAhead] from now (zero:
+// The project is looked at again at next, at most [MostAhead] from now (zero:
 // not until something makes it due).
 // If something did so since r was read, it is looked at again at once, with the
 // time of r.Looked. After a save, r with its Version one higher and next for its Due

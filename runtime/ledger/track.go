@@ -19,6 +19,9 @@ const MostAhead = 48 * time.Hour
 // come is the members of a zset whose time has come, the longest waiting first, and
 // then those that are more than [MostAhead] away; at most max.
 func (l *Ledger) come(ctx context.Context, set string, now time.Time, max int) ([]string, error) {
+	if max <= 0 {
+		return nil, nil
+	}
 	var due, ahead *redis.StringSliceCmd
 	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		due = p.ZRangeByScore(ctx, set, &redis.ZRangeBy{Min: "-inf", Max: micros(now), Count: int64(max)})
@@ -35,9 +38,6 @@ func (l *Ledger) come(ctx context.Context, set string, now time.Time, max int) (
 // waiting reads what has come of a zset, with its fields of a hash. One whose field
 // went in between is left out.
 func (l *Ledger) waiting(ctx context.Context, set, rows string, now time.Time, max int, each func(id, row string) error) error {
-	if max <= 0 {
-		return nil
-	}
 	ids, err := l.come(ctx, set, now, max)
 	if err != nil || len(ids) == 0 {
 		return err

@@ -696,7 +696,7 @@ func digestsOnce(s *scene) {
 	first, second := "a@"+s.id+".example", "b@"+s.id+".example"
 	p.address(first)
 	p.member("second", second, true, true)
-	servers, _ := p.machines("one")
+	servers, v := p.machines("one")
 	p.optIn(servers[0])
 	templates := s.t.TempDir()
 	p.must(os.WriteFile(filepath.Join(templates, "digest.txt"), []byte(plainRuns), 0o600))
@@ -815,6 +815,9 @@ func digestsOnce(s *scene) {
 	}
 	if n := len(letters(s.t, cuts)); n < 2 {
 		s.t.Errorf("the server that cuts was asked for %d people", n)
+	}
+	if len(want) < 3 {
+		s.t.Errorf("there were only %d runs of volume %s to tell of", len(want), v[0])
 	}
 }
 

@@ -228,11 +228,12 @@ func init() {
 				return
 			}
 			p.Cloud.SetBackupService("", false)
-			p.served(false)
+			p.mu.Lock()
+			p.unserved = append(p.unserved, span{p.Now(), p.Now().Add(a.For)})
+			p.mu.Unlock()
 			p.pass(a.For, p.history.Pace)
 			p.promised()
 			p.Cloud.SetBackupService("", true)
-			p.served(true)
 		},
 		// The next n backups of a volume fail.
 		"fail": func(p *play, a Act) {

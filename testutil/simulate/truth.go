@@ -17,7 +17,7 @@ import (
 	"staffeln/testutil/simcloud"
 )
 
-// A span is a time that has passed; one that goes on has no end yet.
+// A span is the time between two moments.
 type span struct{ from, until time.Time }
 
 // truth is what the promises are held against, beside the cloud itself.
@@ -42,7 +42,7 @@ type truth struct {
 	// has been rebuilt; changes count what makes a slot begin anew.
 	losses []time.Time
 	gone   bool
-	// unserved are the times without any cinder-backup service.
+	// unserved are the times without any cinder-backup service, the present one whole.
 	unserved []span
 	changes  int
 	// jumped says that the clock was once wrong by more than a period: what was done in
@@ -143,28 +143,16 @@ func (p *play) removing(id string) {
 	p.fail("I3", "backup %s (%s) was to be deleted, and is the newest restore point of a volume that lives", id, b.Name)
 }
 
-// served notes that there is a cinder-backup service again, or none any more.
-func (p *play) served(yes bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if yes {
-		p.unserved[len(p.unserved)-1].until = p.Now()
-		return
-	}
-	p.unserved = append(p.unserved, span{from: p.Now()})
-}
-
 // outage is how long between two moments there was no cinder-backup service.
 func (t *truth) outage(from, until time.Time) (all time.Duration) {
 	for _, s := range t.unserved {
-		begins, ends := s.from, s.until
-		if ends.IsZero() || ends.After(until) {
-			ends = until
+		if from.After(s.from) {
+			s.from = from
 		}
-		if begins.Before(from) {
-			begins = from
+		if until.Before(s.until) {
+			s.until = until
 		}
-		all += max(ends.Sub(begins), 0)
+		all += max(s.until.Sub(s.from), 0)
 	}
 	return all
 }
