@@ -272,7 +272,10 @@ func (h *Home) cloudOptions() openstack.Options {
 	o.Rights, o.Timeout, o.Log = openstack.Rights(s.Rights), s.APITimeout, h.Log
 	o.IncludeProjects, o.ExcludeProjects = s.IncludeProjects, s.ExcludeProjects
 	o.IncludeDomains, o.ExcludeDomains = s.IncludeDomains, s.ExcludeDomains
-	o.UserAgent = "staffeln"
+	o.UserAgent, o.Makers = "staffeln", s.PolicyUsers
+	if h.Ledger != nil {
+		o.Witness = h.Ledger
+	}
 	if h.Redis != nil {
 		o.Limiter = ledger.NewLimiter(h.Redis, s.APIRate)
 	}

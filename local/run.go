@@ -12,6 +12,7 @@ import (
 
 	"staffeln/events"
 	"staffeln/functions"
+	"staffeln/functions/backup"
 	"staffeln/home"
 	"staffeln/runtime"
 	"staffeln/runtime/amqp"
@@ -246,6 +247,8 @@ func gauges(ctx context.Context, h *home.Home, now time.Time) error {
 	h.Metrics.Gauge("runs_waiting", float64(due))
 	h.Metrics.Gauge("volumes_protected", float64(totals["protected"]))
 	h.Metrics.Gauge("volumes_overdue", float64(totals["overdue"]))
+	h.Metrics.Gauge("backups_forged", float64(totals[string(backup.OriginForged)]))
+	h.Metrics.Gauge("backups_unverified", float64(totals[string(backup.OriginUnverified)]))
 	h.Metrics.Gauge("admission_paused", paused)
 	if !last.IsZero() {
 		h.Metrics.Gauge("reconcile_last_timestamp", float64(last.Unix()))

@@ -63,6 +63,10 @@ type CinderBackup struct {
 	Created, Updated time.Time
 	// Metadata is never nil for an answer of microversion 3.43 or later.
 	Metadata map[string]string
+	// Maker is the id of the user who made it; "" where Cinder does not show it.
+	Maker string
+	// Origin is set by [Makers.Judge].
+	Origin Origin
 }
 
 // A Quota is a project's Cinder backup quota. A limit of -1 is none, and 0 is

@@ -94,6 +94,9 @@ type Run struct {
 	Archived Span `json:"ar,omitempty"`
 	// Backup is Cinder's id, "" until known.
 	Backup string `json:"b,omitempty"`
+	// Nonce is what the backup's metadata hold as [MetaNonce]; the ledger keeps it only
+	// while the run is open.
+	Nonce string `json:"no,omitempty"`
 	// Started is when the run was claimed, by the event's time; Deadline is when
 	// it is given up on; Ended is when it was seen to be over.
 	Started  time.Time `json:"t0"`
@@ -141,7 +144,23 @@ type Record struct {
 	Size    int       `json:"g"` // GiB
 	// Policy is the frozen one, as written into the backup's metadata.
 	Policy string `json:"po,omitempty"`
+	// Proof says how the ledger knows that the service made it; "" for what an older
+	// release had believed by metadata alone.
+	Proof Proof `json:"-"`
 }
+
+// A Proof is how the ledger knows that the service made a backup.
+type Proof string
+
+// The proofs.
+const (
+	// ByMaker: Cinder said so.
+	ByMaker Proof = "maker"
+	// ByRun: Cinder answered our request with its id, or it was found by the run's nonce.
+	ByRun Proof = "run"
+	// ByOperator: an operator has adopted it.
+	ByOperator Proof = "operator"
+)
 
 // A StampDue is a last-backup-time that is still to be written to a server.
 type StampDue struct {

@@ -10,12 +10,16 @@ import (
 // Keys of a backup's own metadata. Everything that has to be known about a
 // backup later is written there when it is made: the ledger is only an index.
 const (
-	// MetaAutomated marks a backup as the service's: the value is "True".
+	// MetaAutomated marks a backup as the service's: the value is "True". It proves
+	// nothing by itself, see [Makers.Judge].
 	MetaAutomated = "__automated_backup"
 	// MetaRun is the run it was made for, see [RunID].
 	MetaRun = "__staffeln_run"
 	// MetaAttempt is "1", or "2" for the retry.
 	MetaAttempt = "__staffeln_attempt"
+	// MetaNonce is a random text that the ledger holds before the request is sent. It
+	// tells the service's own backup where Cinder does not show who made it.
+	MetaNonce = "__staffeln_nonce"
 	// MetaServer and MetaServerName are the server the volume was attached to.
 	MetaServer     = "__staffeln_server"
 	MetaServerName = "__staffeln_server_name"
@@ -65,6 +69,9 @@ func Metadata(r Run, p Policy, server Enrolment, now time.Time) map[string]strin
 	if r.Archived != "" {
 		m[MetaArchived] = string(r.Archived)
 	}
+	if r.Nonce != "" {
+		m[MetaNonce] = r.Nonce
+	}
 	return m
 }
 
@@ -92,9 +99,6 @@ func cut(s string, most int) string {
 	return s
 }
 
-// Ours says whether the backup's metadata marks it as the service's.
-func (b CinderBackup) Ours() bool { return strings.EqualFold(b.Metadata[MetaAutomated], "true") }
-
 // Archived reads which span's first restore point a backup of ours is, in the
 // archive container; "" for none.
 func (b CinderBackup) Archived() Span {
@@ -108,8 +112,16 @@ func (b CinderBackup) Archived() Span {
 // Run reads which run a backup of ours was made for. attempt is 1 or 2, and one
 // that cannot be read counts as the first: the run is what must not be made twice.
 func (b CinderBackup) Run() (slot time.Time, attempt int, ok bool) {
+	if !b.Ours() {
+		return time.Time{}, 0, false
+	}
+	return b.named()
+}
+
+// named reads the run that a backup's metadata name, whoever wrote them.
+func (b CinderBackup) named() (slot time.Time, attempt int, ok bool) {
 	volume, stamp, ok := strings.Cut(b.Metadata[MetaRun], "@")
-	if !ok || !b.Ours() || volume != b.Volume {
+	if !ok || volume != b.Volume {
 		return time.Time{}, 0, false
 	}
 	slot, err := time.Parse(Stamp, stamp)
@@ -129,10 +141,18 @@ func RecordOf(b CinderBackup) Record {
 	if b.Incremental {
 		kind = Incremental
 	}
-	return Record{
+	r := Record{
 		ID: b.ID, Volume: b.Volume, Project: b.Project, Slot: slot, Kind: kind, Status: b.Status,
 		Created: b.Created, Size: b.Size, Policy: b.Metadata[MetaRetention],
 	}
+	switch {
+	case !b.Ours():
+	case b.Maker != "":
+		r.Proof = ByMaker
+	default:
+		r.Proof = ByRun
+	}
+	return r
 }
 
 // The words of a name template.

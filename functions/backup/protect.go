@@ -39,7 +39,10 @@ type Plea struct {
 type Guards struct {
 	// Users are the ids of the service's own users: what they make is protected, and
 	// they may do as they like.
-	Users []string
+	Users Makers
+	// Whole says that Users holds the service's own user, which Keystone tells. Only
+	// then does a maker who is not in Users say that the service did not make a backup.
+	Whole bool
 	// Roles may do as they like, too. Capitals do not count, as with oslo.policy.
 	Roles []string
 }
@@ -79,11 +82,12 @@ const (
 // Grounds are the reason of a ruling in one word, for metrics.
 type Grounds string
 
-// The grounds of rulings; the first three let through.
+// The grounds of rulings; the first four let through.
 const (
 	BecauseService  Grounds = "service"  // the service's own user asks
 	BecauseOperator Grounds = "operator" // somebody with an operator's role asks
 	BecauseManual   Grounds = "manual"   // the backup is its owner's own
+	BecauseForged   Grounds = "forged"   // the same, though its metadata say that it is automated
 	BecauseMarked   Grounds = "marked"   // its metadata says that it is automated
 	BecauseCreator  Grounds = "creator"  // the service made it
 	BecauseKnown    Grounds = "known"    // the ledger or Cinder says that it is automated
@@ -106,8 +110,8 @@ type Ruling struct {
 
 // Protect rules on a plea: allowed is what the service and operators wish, and
 // what anybody wishes of a backup that is not automated. A backup is automated
-// where its metadata says so, or the service made it, or the ledger knows it; the
-// last can only add to the others. In doubt the answer is no.
+// where the service made it, or the ledger knows it, or its metadata says so and the
+// plea does not tell that somebody else made it. In doubt the answer is no.
 //
 // A ruling that says whom to hear is none yet: ask again with the testimony.
 func (g Guards) Protect(p Plea, t Testimonies) Ruling {
@@ -118,12 +122,19 @@ func (g Guards) Protect(p Plea, t Testimonies) Ruling {
 		return Ruling{Allow: true, Source: FromPlea, Because: BecauseService, Why: "the backup service asks"}
 	case slices.ContainsFunc(p.Roles, g.operator):
 		return Ruling{Allow: true, Source: FromPlea, Because: BecauseOperator, Why: "an operator asks"}
-	case p.Shown && marked(p.Mark):
-		return refusal(FromPlea, BecauseMarked)
 	case p.Creator != "" && slices.Contains(g.Users, p.Creator):
 		return refusal(FromPlea, BecauseCreator)
 	}
+	// A tenant's own backup with our metadata is the tenant's to delete. Only the ledger
+	// can still say that it is the service's, by a user that Users has lost.
+	forged := p.Shown && marked(p.Mark)
+	if forged && (p.Creator == "" || !g.Whole) {
+		return refusal(FromPlea, BecauseMarked)
+	}
 	manual := func(s Source) Ruling {
+		if forged {
+			return Ruling{Allow: true, Source: s, Because: BecauseForged, Why: "the backup service did not make the backup"}
+		}
 		return Ruling{Allow: true, Source: s, Because: BecauseManual, Why: "the backup is not an automated one"}
 	}
 	switch t.Ledger {
@@ -136,7 +147,10 @@ func (g Guards) Protect(p Plea, t Testimonies) Ruling {
 			return manual(FromLedger)
 		}
 	default:
-		if p.Shown {
+		switch {
+		case forged:
+			return refusal(FromPlea, BecauseMarked)
+		case p.Shown:
 			return manual(FromPlea)
 		}
 	}
@@ -169,9 +183,4 @@ func ruleOfOurs(rule string) bool {
 
 func (g Guards) operator(role string) bool {
 	return slices.ContainsFunc(g.Roles, func(r string) bool { return r != "" && strings.EqualFold(r, role) })
-}
-
-// marked reads the value of [MetaAutomated], as [CinderBackup.Ours] does.
-func marked(value string) bool {
-	return CinderBackup{Metadata: map[string]string{MetaAutomated: value}}.Ours()
 }

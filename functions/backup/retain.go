@@ -400,7 +400,7 @@ func findNewest(items []*item) {
 // judge gives the reasons for a backup to stay that are its own.
 func (h Holding) judge(it *item, now time.Time) {
 	if !it.ours {
-		it.keep("not ours")
+		it.keep(it.b.notOurs())
 		return
 	}
 	switch it.b.Status {

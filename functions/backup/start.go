@@ -289,13 +289,13 @@ func WhichKind(p Policy, v Volume, backups []CinderBackup, now time.Time) (Kind,
 	}
 	carried := 0
 	for _, b := range usable {
-		if b.Incremental {
-			carried++
-			continue
-		}
 		switch {
 		case !b.Ours():
-			return Full, "the chain's full backup " + b.ID + " is not ours"
+			// Somebody made a backup between our look and our request.
+			return Full, "backup " + b.ID + " of the chain is not ours"
+		case b.Incremental:
+			carried++
+			continue
 		case carried >= p.Depth:
 			return Full, fmt.Sprintf("the chain has %d of %d incrementals", carried, p.Depth)
 		case !p.ChainAge.IsZero() && !p.ChainAge.After(b.Created).After(now):

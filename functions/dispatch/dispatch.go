@@ -6,6 +6,7 @@ package dispatch
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -380,6 +381,7 @@ func (f *Function) missed(ctx context.Context, g *gathered, c candidate) error {
 			continue
 		}
 		switch b, err := f.Cloud.Backup(ctx, c.Project, r.ID); {
+		case err == nil && b.Volume != c.Volume: // the row is wrong
 		case err == nil:
 			g.backups[c.Volume] = append(g.backups[c.Volume], b)
 		case backup.FaultOf(err) != backup.Gone:
@@ -549,6 +551,7 @@ func (f *Function) run(c candidate, t backup.Turn, start backup.Start, v backup.
 		Archived: start.Archived, State: backup.Requested, Started: now, Why: start.Why, Theirs: start.Theirs,
 		Deadline:   backup.Deadline(now, v.Size, f.Settings.DeadlineBase, f.Settings.DeadlinePerGiB),
 		VolumeName: v.Name, Class: c.policy.Class, Size: v.Size, Backend: v.Backend,
+		Nonce: rand.Text(),
 	}
 	for _, e := range c.Enrolments {
 		r.Servers = append(r.Servers, e.Server)

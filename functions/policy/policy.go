@@ -248,9 +248,9 @@ func (h *handler) guardsNow() backup.Guards {
 	}
 	k := h.guards.Load()
 	if k == nil || k.self != self {
-		k = &known{self, backup.Guards{Users: h.Settings.Users, Roles: h.Settings.Roles}}
+		k = &known{self, backup.Guards{Users: h.Settings.Users, Roles: h.Settings.Roles, Whole: self != ""}}
 		if self != "" {
-			k.guards.Users = append([]string{self}, k.guards.Users...)
+			k.guards.Users = append(backup.Makers{self}, k.guards.Users...)
 		}
 		h.guards.Store(k)
 	}

@@ -156,7 +156,7 @@ func (h *handler) explain(ctx context.Context, id string) (Explanation, error) {
 		return e, nil
 	}
 	e.Name, e.Volume, e.Project, e.Status, e.Created = b.Name, b.Volume, b.Project, b.Status, b.Created
-	if b.Ours() {
+	if b.Ours() || b.Origin == backup.OriginUnverified {
 		e.By = append(e.By, "metadata")
 	}
 	if recorded {

@@ -8,6 +8,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,6 +69,10 @@ type Backups interface {
 	Watch(ctx context.Context, run backup.Run, at time.Time) error
 	// Retention is what is being removed in a project, and was meant to be.
 	Retention(ctx context.Context, project string) (backup.Retention, error)
+	// SetForeign remembers the backups of a project that carry our metadata and do not
+	// count as ours; Foreigns are those of a shard's projects.
+	SetForeign(ctx context.Context, project string, all []backup.Foreign) error
+	Foreigns(ctx context.Context, shard int) (map[string][]backup.Foreign, error)
 }
 
 // Cloud is what reconcile needs of OpenStack.
@@ -413,8 +418,12 @@ func (f *Function) backups(ctx context.Context, s *scope, k *known, now time.Tim
 	listed := map[string]bool{}
 	state := map[string]backup.State{}
 	project := map[string]string{}
+	foreign := map[string][]backup.Foreign{}
 	var errs []error
 	for _, b := range s.backups {
+		if b.Foreign() && len(foreign[b.Project]) < mostForeign {
+			foreign[b.Project] = append(foreign[b.Project], backup.ForeignOf(b))
+		}
 		if !b.Ours() {
 			continue
 		}
@@ -456,7 +465,55 @@ func (f *Function) backups(ctx context.Context, s *scope, k *known, now time.Tim
 		s.newest[v] = st.LastComplete
 		errs = append(errs, f.Ledger.Raise(ctx, project[v], v, st))
 	}
-	return errors.Join(append(errs, f.forget(ctx, s, listed, now))...)
+	return errors.Join(append(errs, f.forget(ctx, s, listed, now), f.foreign(ctx, s, foreign))...)
+}
+
+// mostForeign bounds what is remembered of a project's foreign backups.
+const mostForeign = 200
+
+// foreign remembers the backups that carry our metadata and do not count as ours, and
+// tells the operator of each project where one has come.
+func (f *Function) foreign(ctx context.Context, s *scope, found map[string][]backup.Foreign) error {
+	known := map[string][]backup.Foreign{}
+	for shard := range f.Ledger.Shards() {
+		if s.project != "" && shard != f.Ledger.Shard(s.project) {
+			continue
+		}
+		all, err := f.Ledger.Foreigns(ctx, shard)
+		if err != nil {
+			return err
+		}
+		for project, backups := range all {
+			if s.project == "" || project == s.project {
+				known[project] = backups
+			}
+		}
+	}
+	var errs []error
+	for project := range known {
+		if len(found[project]) == 0 {
+			errs = append(errs, f.Ledger.SetForeign(ctx, project, nil))
+		}
+	}
+	for project, backups := range found {
+		slices.SortFunc(backups, func(a, b backup.Foreign) int { return cmp.Compare(a.Backup, b.Backup) })
+		if slices.Equal(backups, known[project]) {
+			continue
+		}
+		errs = append(errs, f.Ledger.SetForeign(ctx, project, backups))
+		for _, b := range backups {
+			if slices.ContainsFunc(known[project], func(k backup.Foreign) bool { return k.Backup == b.Backup && k.Origin == b.Origin }) {
+				continue
+			}
+			todo := "somebody uses the credentials of a member of the project, or copies backups with their metadata"
+			if b.Origin == backup.OriginUnverified {
+				todo = "let the service user see who made backups (infra/cinder), or run: staffeln adopt"
+			}
+			f.Log.WarnContext(ctx, "a backup with our metadata does not count as ours", "project", project, "volume", b.Volume, "backup", b.Backup,
+				"origin", b.Origin, "maker", b.Maker, "why", b.Why(), "todo", todo)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // restore makes a run of a backup that is under way and that the ledger has lost.
@@ -609,7 +666,26 @@ func (f *Function) after(ctx context.Context, now time.Time) error {
 			}
 		}
 	}
-	errs = append(errs, f.Ledger.Total(ctx, "protected", protected), f.Ledger.Total(ctx, "overdue", overdue))
+	errs = append(errs, f.Ledger.Total(ctx, "protected", protected), f.Ledger.Total(ctx, "overdue", overdue), f.countForeign(ctx))
 	slices.SortFunc(open, func(a, b backup.Run) int { return a.Started.Compare(b.Started) })
 	return errors.Join(append(errs, f.Ledger.KeepLeases(ctx, open))...)
+}
+
+// countForeign counts the backups of the whole cloud that do not count as ours.
+func (f *Function) countForeign(ctx context.Context) error {
+	count := map[backup.Origin]int{}
+	for shard := range f.Ledger.Shards() {
+		all, err := f.Ledger.Foreigns(ctx, shard)
+		if err != nil {
+			return err
+		}
+		for _, backups := range all {
+			for _, b := range backups {
+				count[b.Origin]++
+			}
+		}
+	}
+	return errors.Join(
+		f.Ledger.Total(ctx, string(backup.OriginForged), count[backup.OriginForged]),
+		f.Ledger.Total(ctx, string(backup.OriginUnverified), count[backup.OriginUnverified]))
 }

@@ -202,8 +202,10 @@ func (f *Function) see(ctx context.Context, runs []backup.Run) (map[string]*back
 		}
 		b, err := f.Cloud.Backup(ctx, project, r.Backup)
 		switch {
-		case err == nil:
+		case err == nil && isOf(b, r):
 			found[r.ID()] = &b
+		case err == nil:
+			f.Log.ErrorContext(ctx, "the ledger names a backup that is not of the run", "project", r.Project, "volume", r.Volume, "run", r.ID(), "backup", r.Backup, "origin", b.Origin)
 		case backup.FaultOf(err) != backup.Gone:
 			return nil, err
 		}
@@ -211,12 +213,17 @@ func (f *Function) see(ctx context.Context, runs []backup.Run) (map[string]*back
 	return found, nil
 }
 
+// isOf says whether a backup is what the run has made. The id in the ledger is not
+// enough: the backup has to be ours, and of the run's volume.
 func isOf(b backup.CinderBackup, r backup.Run) bool {
-	if r.Backup != "" {
+	switch {
+	case !b.Ours() || b.Volume != r.Volume:
+		return false
+	case r.Backup != "":
 		return b.ID == r.Backup
 	}
 	slot, attempt, ok := b.Run()
-	return ok && b.Volume == r.Volume && slot.Equal(r.Slot) && attempt == r.Attempt
+	return ok && slot.Equal(r.Slot) && attempt == r.Attempt
 }
 
 // settle carries out what has become of one run.
@@ -415,6 +422,9 @@ func (f *Function) late(ctx context.Context, r backup.Run, now time.Time) error 
 		return f.Ledger.Unwatch(ctx, r)
 	case err != nil:
 		return errors.Join(err, f.Ledger.Watch(ctx, r, now.Add(watchEvery)))
+	case !isOf(b, r):
+		f.Log.ErrorContext(ctx, "the ledger names a backup that is not of the run", "project", r.Project, "volume", r.Volume, "run", r.ID(), "backup", r.Backup, "origin", b.Origin)
+		return f.Ledger.Unwatch(ctx, r)
 	}
 	record := backup.RecordOf(b)
 	switch b.Status {

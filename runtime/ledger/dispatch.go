@@ -192,6 +192,7 @@ func (l *Ledger) FinishLate(ctx context.Context, c backup.Closing) (bool, error)
 
 func (l *Ledger) yesClosing(ctx context.Context, late bool, c backup.Closing) (bool, error) {
 	run := c.Run
+	run.Nonce = "" // it proves nothing once the run is over
 	err := badRun(run)
 	if !c.Stamp.IsZero() {
 		err = errors.Join(err, badID("server", run.Servers...))

@@ -102,8 +102,14 @@ func (s shard) discarding() string { return s.tag + "discarding" }
 // discards: zset BACKUP -> when to try.
 func (s shard) discards() string { return s.tag + "discards" }
 
-// records: hash BACKUP -> "VOLUME PROJECT PARENT SLOT KIND STATUS CREATED SIZE\nPOLICY".
+// records: hash BACKUP -> "VOLUME PROJECT PARENT SLOT KIND STATUS CREATED SIZE
+// PROOF\nPOLICY". PROOF is m, r or o: how the service is known to have made it; rows of
+// older releases have none.
 func (s shard) records() string { return s.tag + "records" }
+
+// foreign: hash PROJECT -> the backups that carry our metadata and do not count as
+// ours, as JSON.
+func (s shard) foreign() string { return s.tag + "foreign" }
 
 // backups: hash VOLUME -> "BACKUP BACKUP", those that have records.
 func (s shard) backups() string { return s.tag + "backups" }

@@ -245,14 +245,20 @@ func recordFacts(r backup.Record) string {
 	return fmt.Sprintf("%s %s %s %s %d", micros(r.Slot), word(string(r.Kind)), word(r.Status), micros(r.Created), r.Size)
 }
 
-// readRecord reads "VOLUME PROJECT PARENT SLOT KIND STATUS CREATED SIZE\nPOLICY".
+// readRecord reads "VOLUME PROJECT PARENT SLOT KIND STATUS CREATED SIZE PROOF\nPOLICY".
+// Rows of older releases have no proof.
 func readRecord(id, row string) (r backup.Record, err error) {
 	head, policy, _ := strings.Cut(row, "\n")
 	f := strings.Split(head, " ")
-	if len(f) != 8 {
+	if len(f) != 8 && len(f) != 9 {
 		return r, fmt.Errorf("backup %s: not a row: %.60q", named(id), row)
 	}
 	r = backup.Record{ID: id, Volume: f[0], Project: f[1], Policy: policy}
+	if len(f) == 9 {
+		if r.Proof = proofs[f[8]]; r.Proof == "" {
+			return r, fmt.Errorf("backup %s: not a proof: %.40q", named(id), f[8])
+		}
+	}
 	var kind string
 	for i, s := range map[int]*string{2: &r.Parent, 4: &kind, 5: &r.Status} {
 		if *s, err = readWord(f[i]); err != nil {
@@ -270,6 +276,16 @@ func readRecord(id, row string) (r backup.Record, err error) {
 		return r, fmt.Errorf("backup %s: %w", named(id), err)
 	}
 	return r, nil
+}
+
+// proofs are the letters that stand for them in rows.
+var proofs = map[string]backup.Proof{"m": backup.ByMaker, "r": backup.ByRun, "o": backup.ByOperator}
+
+func proofLetter(p backup.Proof) string {
+	if p == "" {
+		return ""
+	}
+	return string(p[0])
 }
 
 // moment is a time to make something due at, with none for long ago: a score, with
@@ -454,12 +470,13 @@ type recordArg struct {
 	Parent  string `json:"parent"`
 	Facts   string `json:"facts"`
 	Policy  string `json:"policy"`
+	Proof   string `json:"proof"` // its letter, or ""
 	Fresh   bool   `json:"fresh,omitempty"`
 }
 
 func argOfRecord(r backup.Record) recordArg {
 	return recordArg{ID: r.ID, Volume: r.Volume, Project: r.Project, Parent: word(r.Parent),
-		Facts: recordFacts(r), Policy: r.Policy}
+		Facts: recordFacts(r), Policy: r.Policy, Proof: proofLetter(r.Proof)}
 }
 
 // recordOfRun is what is known of a backup as soon as Cinder has given it an id.
@@ -468,7 +485,7 @@ func recordOfRun(r backup.Run) recordArg {
 		return recordArg{}
 	}
 	a := argOfRecord(backup.Record{ID: r.Backup, Volume: r.Volume, Project: r.Project, Slot: r.Slot,
-		Kind: r.Kind, Status: "creating", Created: r.Started, Size: r.Size})
+		Kind: r.Kind, Status: "creating", Created: r.Started, Size: r.Size, Proof: backup.ByRun})
 	a.Fresh = true
 	return a
 }

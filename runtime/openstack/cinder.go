@@ -91,15 +91,18 @@ type cinderBackup struct {
 	Updated     string            `json:"updated_at"` // null before the first change
 	Metadata    map[string]string `json:"metadata"`
 	Project     string            `json:"os-backup-project-attr:project_id"`
+	User        string            `json:"user_id"` // from 3.56, for those whom the policy lets
 }
 
 func (w cinderBackup) read(project string) (string, backup.CinderBackup, error) {
 	b := backup.CinderBackup{ID: w.ID, Name: w.Name, Project: or(w.Project, project), Volume: w.Volume, Status: w.Status,
 		FailReason: w.FailReason, Size: w.Size, Incremental: w.Incremental, Dependents: w.Dependents,
-		Container: w.Container, Metadata: w.Metadata}
+		Container: w.Container, Metadata: w.Metadata, Maker: w.User}
 	switch {
 	case !validID(w.ID):
 		return "", b, errors.New("a backup without a valid id")
+	case w.User != "" && !validID(w.User):
+		return "", b, errors.New("a backup with a user_id that is none")
 	case !validID(b.Project):
 		return "", b, errors.New("a backup without a valid " + backupProjectKey)
 	case !validID(w.Volume):
@@ -139,7 +142,11 @@ func (c *Cloud) Backups(ctx context.Context, scope string) ([]backup.CinderBacku
 	a := ask{op: opListBackups, api: cinderAPI, method: http.MethodGet, path: "backups/detail"}
 	l := listing[cinderBackup, backup.CinderBackup]{ask: a, key: "backups",
 		read: func(w cinderBackup) (string, backup.CinderBackup, error) { return w.read(scope) }}
-	return complete(ctx, c, scope, l, func(b backup.CinderBackup) string { return b.Project })
+	all, err := complete(ctx, c, scope, l, func(b backup.CinderBackup) string { return b.Project })
+	if err != nil {
+		return nil, err
+	}
+	return all, c.judge(ctx, all)
 }
 
 // recentPage is the size of a page where the newest rows are enough.
@@ -189,7 +196,7 @@ func (c *Cloud) BackupsOf(ctx context.Context, project, volume string, since tim
 		return volume != "" && b.Volume != volume || left && b.Project != project
 	})
 	slices.SortStableFunc(all, func(a, b backup.CinderBackup) int { return b.Created.Compare(a.Created) })
-	return all, nil
+	return all, c.judge(ctx, all)
 }
 
 // Volume shows a volume. Its Project is the one it belongs to, which an admin's
@@ -216,8 +223,9 @@ func (c *Cloud) Volume(ctx context.Context, project, id string) (backup.Volume, 
 	return v, nil
 }
 
-// Backup shows a backup. Its Project is the one it belongs to, which an admin's
-// token for another project does not hide.
+// Backup shows a backup of the project. One that belongs to another project, which an
+// admin's token would show, is [backup.Gone]: whoever asks has its id from the ledger,
+// and acts on it in the project's name.
 func (c *Cloud) Backup(ctx context.Context, project, id string) (backup.CinderBackup, error) {
 	a := ask{op: opShowBackup, api: cinderAPI, method: http.MethodGet, path: "backups/" + id, thing: true}
 	if err := a.check(id, project); err != nil {
@@ -226,9 +234,18 @@ func (c *Cloud) Backup(ctx context.Context, project, id string) (backup.CinderBa
 	b, err := c.readBackup(ctx, c.scopeOf(project), project, a, id)
 	if c.outlived(ctx, project, err) {
 		a.admin = true
-		return c.readBackup(ctx, ownScope, "", a, id)
+		b, err = c.readBackup(ctx, ownScope, "", a, id)
 	}
-	return b, err
+	switch {
+	case err != nil:
+		return backup.CinderBackup{}, err
+	case b.Project != project:
+		return backup.CinderBackup{}, &backup.CloudError{Fault: backup.Gone, Op: a.op, Status: http.StatusNotFound,
+			Message: "the backup belongs to another project"}
+	}
+	one := []backup.CinderBackup{b}
+	err = c.judge(ctx, one)
+	return one[0], err
 }
 
 // readBackup asks for a backup in a scope. project is whose it is where Cinder

@@ -74,6 +74,12 @@ type Options struct {
 	IncludeProjects, ExcludeProjects []string
 	IncludeDomains, ExcludeDomains   []string
 
+	// Makers are users besides the service user whose backups are ours, too: ids.
+	Makers []string
+	// Witness knows which backups are ours where Cinder does not show who made them;
+	// nil for none.
+	Witness Witness
+
 	// Limiter is asked before each call, Keystone's included; nil for none.
 	Limiter Limiter
 	// Timeout bounds one call, waiting for the Limiter not counted; 0 is 60 s.

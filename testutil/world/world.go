@@ -156,6 +156,7 @@ func (w *World) Reconnect(ctx context.Context) error {
 	o.Rights = openstack.Rights(w.settings.Rights)
 	o.IncludeProjects, o.ExcludeProjects = w.settings.IncludeProjects, w.settings.ExcludeProjects
 	o.IncludeDomains, o.ExcludeDomains = w.settings.IncludeDomains, w.settings.ExcludeDomains
+	o.Makers, o.Witness = w.settings.PolicyUsers, w.Home.Ledger
 	o.Now = w.Now
 	o.Transport = transport{&w.mortal, w.Cloud.Transport()}
 	cloud, err := openstack.Connect(ctx, o)

@@ -89,19 +89,22 @@ local function sameRun(a, b)
   return a and a.project == b.project and a.slot == b.slot and a.attempt == b.attempt
 end
 
--- records: BACKUP -> "VOLUME PROJECT PARENT FACTS\nPOLICY". What is not known
--- now does not erase what was known: the API tells no parent, a notification
--- did. r.fresh says to leave a record alone that is there.
+-- records: BACKUP -> "VOLUME PROJECT PARENT SLOT KIND STATUS CREATED SIZE PROOF\nPOLICY".
+-- What is not known now does not erase what was known: the API tells no parent, a
+-- notification did. Nor does a run ('r') replace the proof that is there. r.fresh says
+-- to leave a record alone that is there and has a proof.
 local function putRecord(records, backups, holding, projects, r)
   local old = redis.call('HGET', records, r.id)
-  local parent, policy = r.parent, r.policy
+  local parent, policy, proof = r.parent, r.policy, r.proof
   if old then
-    if r.fresh then return end
-    local oldParent, oldPolicy = string.match(old, '^%S+ %S+ (%S+) [^\n]*\n(.*)$')
+    local oldParent, oldProof, oldPolicy = string.match(old, '^%S+ %S+ (%S+) %S+ %S+ %S+ %S+ %S+ ?(%S*)\n(.*)$')
+    if r.fresh and oldProof and oldProof ~= '' then return end
     if parent == '-' then parent = oldParent or '-' end
     if policy == '' then policy = oldPolicy or '' end
+    if oldProof and oldProof ~= '' and (proof == '' or proof == 'r') then proof = oldProof end
   end
-  redis.call('HSET', records, r.id, r.volume .. ' ' .. r.project .. ' ' .. parent .. ' ' .. r.facts .. '\n' .. policy)
+  if proof ~= '' then proof = ' ' .. proof end
+  redis.call('HSET', records, r.id, r.volume .. ' ' .. r.project .. ' ' .. parent .. ' ' .. r.facts .. proof .. '\n' .. policy)
   -- backups: VOLUME -> "BACKUP BACKUP"
   local ids = redis.call('HGET', backups, r.volume)
   if not ids then
