@@ -89,7 +89,7 @@ func (r regime) simulate(t *testing.T, each func(now time.Time, fates []Fate)) {
 		} else {
 			now = slot
 			slot = p.Schedule.Next(slot)
-			b := CinderBackup{ID: now.Format(Stamp), Volume: theVolume, Project: "p1", Status: "available", Created: now.Add(7 * time.Second).UTC()}
+			b := CinderBackup{ID: now.Format(Stamp), Volume: theVolume, Project: "p1", Status: "available", Created: now.Add(7 * time.Second).UTC(), Origin: OriginService}
 			run := Run{Volume: theVolume, Slot: now, Kind: Full}
 			inSpan := func(o CinderBackup) bool {
 				return o.Metadata[MetaArchived] != "" && p.Archive.Every.Key(o.Created.In(zone)) == p.Archive.Every.Key(b.Created.In(zone))

@@ -101,7 +101,7 @@ func Steady(p Policy, now time.Time) int {
 	carried := p.Depth
 	span := ""
 	for i := len(slots) - 1; i >= 0; i-- {
-		b := CinderBackup{ID: strconv.Itoa(len(slots) - i), Volume: v.ID, Project: "p", Status: "available", Created: slots[i], Size: 1}
+		b := CinderBackup{ID: strconv.Itoa(len(slots) - i), Volume: v.ID, Project: "p", Status: "available", Origin: OriginService, Created: slots[i], Size: 1}
 		kind, archived := Incremental, Span("")
 		if p.Archive.Container != "" {
 			if key := p.Archive.Every.Key(slots[i].In(p.Schedule.Zone())); key != span {

@@ -36,7 +36,7 @@ func FuzzMetadata(f *testing.F) {
 				t.Fatalf("%s=%q", key, value)
 			}
 		}
-		b := CinderBackup{ID: "b1", Volume: theVolume, Status: "available", Created: slot, Metadata: m}
+		b := judged(CinderBackup{ID: "b1", Volume: theVolume, Status: "available", Created: slot, Metadata: m})
 		got, n, ok := b.Run()
 		if !ok || !got.Equal(slot) || n != run.Attempt || !b.Ours() || b.Archived() != run.Archived {
 			t.Fatalf("%+v is read %s %d %t, %q", m, got, n, ok, b.Archived())

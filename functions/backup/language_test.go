@@ -180,9 +180,18 @@ func made(s string, slot, now time.Time) (out []CinderBackup) {
 		if strings.ContainsAny(name[:1], "FI") {
 			b.Metadata[MetaAutomated] = "True"
 		}
-		out = append(out, b)
+		out = append(out, judged(b))
 	}
 	return out
+}
+
+// judged has Cinder say that the service made a backup: it is ours where it carries our
+// mark.
+func judged(b CinderBackup) CinderBackup {
+	b.Maker = theService
+	one := []CinderBackup{b}
+	Makers{theService}.Judge(one, Evidence{})
+	return one[0]
 }
 
 // same compares and shows the difference.

@@ -43,7 +43,7 @@ func TestArchived(t *testing.T) {
 	}{
 		{"True", "month", Month}, {"true", "year", Year}, {"True", "week", ""}, {"True", "", ""}, {"", "month", ""}, {"False", "year", ""},
 	} {
-		b := CinderBackup{Metadata: map[string]string{MetaAutomated: c.automated, MetaArchived: c.archived}}
+		b := judged(CinderBackup{Metadata: map[string]string{MetaAutomated: c.automated, MetaArchived: c.archived}})
 		if got := b.Archived(); got != c.want {
 			t.Errorf("%+v is %q", c, got)
 		}
@@ -83,7 +83,7 @@ func TestMetadataIsWhatCinderTakes(t *testing.T) {
 			}
 		}
 		// Every backup can be told by its own metadata alone.
-		b := CinderBackup{ID: "b1", Volume: theVolume, Metadata: m}
+		b := judged(CinderBackup{ID: "b1", Volume: theVolume, Metadata: m})
 		slot, attempt, ok := b.Run()
 		if !ok || !b.Ours() || !slot.Equal(run.Slot) || attempt != run.Attempt {
 			t.Fatalf("%v is read as %s, %d, %v", m, slot, attempt, ok)
@@ -166,7 +166,7 @@ func TestRunOfABackup(t *testing.T) {
 		{"no such day", "True", theVolume + "@20261131T020000Z", "1", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := CinderBackup{Volume: theVolume, Metadata: map[string]string{MetaAutomated: c.automated, MetaRun: c.run, MetaAttempt: c.attempt}}
+			b := judged(CinderBackup{Volume: theVolume, Metadata: map[string]string{MetaAutomated: c.automated, MetaRun: c.run, MetaAttempt: c.attempt}})
 			at, attempt, ok := b.Run()
 			if ok != (c.want > 0) || attempt != c.want || ok != at.Equal(on("22T02:00")) {
 				t.Errorf("got %s, %d, %v", at, attempt, ok)
@@ -174,7 +174,7 @@ func TestRunOfABackup(t *testing.T) {
 		})
 	}
 	t.Run("below microversion 3.43 nothing is known to be ours", func(t *testing.T) {
-		b := CinderBackup{Volume: theVolume}
+		b := judged(CinderBackup{Volume: theVolume})
 		if _, _, ok := b.Run(); ok || b.Ours() {
 			t.Error("it is")
 		}
@@ -193,7 +193,7 @@ func TestRecordOf(t *testing.T) {
 	now := on("22T03:00")
 	b := made("I1@1h=7#2:creating", on("22T02:00"), now)[0]
 	b.Project, b.Metadata[MetaRetention] = "p1", "2w"
-	want := Record{ID: "I1", Volume: theVolume, Project: "p1", Slot: on("22T02:00"), Kind: Incremental, Status: "creating", Created: on("22T02:00"), Size: 7, Policy: "2w"}
+	want := Record{ID: "I1", Volume: theVolume, Project: "p1", Slot: on("22T02:00"), Kind: Incremental, Status: "creating", Created: on("22T02:00"), Size: 7, Policy: "2w", Proof: ByMaker}
 	same(t, RecordOf(b), want)
 	b.Incremental = false
 	want.Kind = Full
@@ -283,7 +283,7 @@ func FuzzRunOfABackup(f *testing.F) {
 	f.Add("v", "True", "v@20261122T020000.5Z", "9223372036854775807")
 	f.Add("v@20261122T020000Z", "TRUE", "v@20261122T020000Z@20261122T020000Z", "-1")
 	f.Fuzz(func(t *testing.T, volume, automated, run, attempt string) {
-		b := CinderBackup{Volume: volume, Metadata: map[string]string{MetaAutomated: automated, MetaRun: run, MetaAttempt: attempt}}
+		b := judged(CinderBackup{Volume: volume, Metadata: map[string]string{MetaAutomated: automated, MetaRun: run, MetaAttempt: attempt}})
 		slot, n, ok := b.Run()
 		switch {
 		case !ok:

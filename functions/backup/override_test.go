@@ -30,8 +30,8 @@ func TestATenantsScheduleIsNotMoreFrequentThanAllowed(t *testing.T) {
 func TestNothingStartsWhileAnUnservedBackupIsThere(t *testing.T) {
 	v := Volume{ID: "v", Status: "in-use", Size: 1}
 	none := Quota{Usage{Limit: -1}, Usage{Limit: -1}}
-	broken := CinderBackup{ID: "b", Volume: "other", Status: "error", FailReason: "Service not found for creating backup.",
-		Metadata: map[string]string{MetaAutomated: "True"}}
+	broken := judged(CinderBackup{ID: "b", Volume: "other", Status: "error", FailReason: "Service not found for creating backup.",
+		Metadata: map[string]string{MetaAutomated: "True"}})
 	for _, tc := range []struct {
 		name   string
 		change func(*CinderBackup)
@@ -40,7 +40,8 @@ func TestNothingStartsWhileAnUnservedBackupIsThere(t *testing.T) {
 		{"it waits for it", func(*CinderBackup) {}, Wait},
 		{"also while it is being removed", func(b *CinderBackup) { b.Status = "deleting" }, Wait},
 		{"one that failed for another reason does not matter", func(b *CinderBackup) { b.FailReason = "rados" }, Go},
-		{"nor one of the tenant's own", func(b *CinderBackup) { b.Metadata = nil }, Go},
+		{"nor one of the tenant's own", func(b *CinderBackup) { b.Origin = OriginTenant }, Go},
+		{"nor one that the tenant has forged", func(b *CinderBackup) { b.Origin = OriginForged }, Go},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			b := broken
@@ -66,8 +67,8 @@ func TestByProjectKeepsTheOrder(t *testing.T) {
 
 func TestAdoptingInTheSecondAttempt(t *testing.T) {
 	slot := time.Date(2026, 11, 22, 2, 0, 0, 0, time.UTC)
-	b := CinderBackup{ID: "b", Volume: "v", Status: "available", Metadata: map[string]string{
-		MetaAutomated: "True", MetaRun: RunID("v", slot), MetaAttempt: "1"}}
+	b := judged(CinderBackup{ID: "b", Volume: "v", Status: "available", Metadata: map[string]string{
+		MetaAutomated: "True", MetaRun: RunID("v", slot), MetaAttempt: "1"}})
 	got := WhatToStart(Policy{}, Keys{}, State{Retry: slot}, Turn{Now: true, Slot: slot}, Facts{Backups: []CinderBackup{b}}, slot)
 	if got.Do != Adopt || got.Attempt != 2 {
 		t.Errorf("a first attempt's backup that is there after all: %+v, want it adopted as the second's", got)

@@ -115,6 +115,8 @@ type Ruling struct {
 //
 // A ruling that says whom to hear is none yet: ask again with the testimony.
 func (g Guards) Protect(p Plea, t Testimonies) Ruling {
+	mark := p.Shown && marked(p.Mark)
+	made := p.Creator != "" && slices.Contains(g.Users, p.Creator)
 	switch {
 	case !ruleOfOurs(p.Rule):
 		return Ruling{Source: FromPlea, Because: BecauseRule, Why: "this check is for the deletion and the update of backups, and for nothing else"}
@@ -122,17 +124,15 @@ func (g Guards) Protect(p Plea, t Testimonies) Ruling {
 		return Ruling{Allow: true, Source: FromPlea, Because: BecauseService, Why: "the backup service asks"}
 	case slices.ContainsFunc(p.Roles, g.operator):
 		return Ruling{Allow: true, Source: FromPlea, Because: BecauseOperator, Why: "an operator asks"}
-	case p.Creator != "" && slices.Contains(g.Users, p.Creator):
+	case mark && (made || p.Creator == "" || !g.Whole):
+		return refusal(FromPlea, BecauseMarked)
+	case made:
 		return refusal(FromPlea, BecauseCreator)
 	}
-	// A tenant's own backup with our metadata is the tenant's to delete. Only the ledger
-	// can still say that it is the service's, by a user that Users has lost.
-	forged := p.Shown && marked(p.Mark)
-	if forged && (p.Creator == "" || !g.Whole) {
-		return refusal(FromPlea, BecauseMarked)
-	}
+	// One with our mark that somebody else made is the tenant's to delete, once the ledger
+	// does not know it: the service may have had another user.
 	manual := func(s Source) Ruling {
-		if forged {
+		if mark {
 			return Ruling{Allow: true, Source: s, Because: BecauseForged, Why: "the backup service did not make the backup"}
 		}
 		return Ruling{Allow: true, Source: s, Because: BecauseManual, Why: "the backup is not an automated one"}
@@ -148,7 +148,7 @@ func (g Guards) Protect(p Plea, t Testimonies) Ruling {
 		}
 	default:
 		switch {
-		case forged:
+		case mark:
 			return refusal(FromPlea, BecauseMarked)
 		case p.Shown:
 			return manual(FromPlea)

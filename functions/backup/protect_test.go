@@ -12,7 +12,7 @@ const (
 	aTenant    = "afc9ff6708a04854a2d8da6aebabea92"
 )
 
-var theGuards = Guards{Users: []string{theService, "11112222333344445555666677778888"}, Roles: []string{"admin", "service"}}
+var theGuards = Guards{Users: []string{theService, "11112222333344445555666677778888"}, Roles: []string{"admin", "service"}, Whole: true}
 
 func TestProtect(t *testing.T) {
 	const backup = "8bd2b617-daa5-4aa3-b199-e5d6bad361fb"
@@ -34,6 +34,10 @@ func TestProtect(t *testing.T) {
 		{"the service made it, whatever became of the mark", with(automated, func(p *Plea) { p.Mark = "" }), Testimonies{}, "deny body creator"},
 		{"a user of the operator's list made it", with(own, func(p *Plea) { p.Creator = theGuards.Users[1] }), Testimonies{}, "deny body creator"},
 		{"the ledger knows it, whatever became of the mark", own, Testimonies{Ledger: Automated}, "deny ledger known"},
+		{"a tenant's own with our mark is first asked of the ledger", with(own, func(p *Plea) { p.Mark = "True" }), Testimonies{}, "hear ledger"},
+		{"which the ledger does not know: the tenant may delete what he forged", with(own, func(p *Plea) { p.Mark = "True" }), Testimonies{Ledger: Manual}, "allow ledger forged"},
+		{"which the ledger knows: the service had another user", with(own, func(p *Plea) { p.Mark = "True" }), Testimonies{Ledger: Automated}, "deny ledger known"},
+		{"which nobody can be asked about", with(own, func(p *Plea) { p.Mark = "True" }), Testimonies{Ledger: Silent}, "deny body marked"},
 		{"the service", with(automated, func(p *Plea) { p.User = theService }), Testimonies{}, "allow body service"},
 		{"an admin", with(automated, func(p *Plea) { p.Roles = []string{"reader", "Admin"} }), Testimonies{}, "allow body operator"},
 		{"nobody is not the service", with(automated, func(p *Plea) { p.User = ""; p.Roles = nil }), Testimonies{}, "deny body marked"},
@@ -102,7 +106,7 @@ func TestProtectHolds(t *testing.T) {
 		}
 		passes := p.User == theService || strings.Contains(strings.ToLower(" "+strings.Join(p.Roles, " ")+" "), " admin ") ||
 			strings.Contains(strings.ToLower(" "+strings.Join(p.Roles, " ")+" "), " service ")
-		automated := p.Shown && strings.EqualFold(p.Mark, "true") || p.Creator == theService || said.Ledger == Automated ||
+		automated := p.Shown && strings.EqualFold(p.Mark, "true") && (p.Creator == "" || said.Ledger != Manual) || p.Creator == theService || said.Ledger == Automated ||
 			!p.Shown && said.Cinder == Automated
 		if r.Allow && automated && !passes {
 			t.Fatalf("let through: %+v", r)
@@ -123,6 +127,9 @@ func TestABodyThatShowsTheBackupIsEnough(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := anyPlea(t)
 		p.Shown = true
+		if marked(p.Mark) {
+			p.Creator = theService // of what somebody else made, the ledger has to be asked
+		}
 		down, up := theGuards.Protect(p, Testimonies{Ledger: Silent}), theGuards.Protect(p, Testimonies{Ledger: Manual})
 		if down.Hear != "" || up.Hear != "" || down.Allow != up.Allow || down.Because != up.Because {
 			t.Fatalf("%+v while down, %+v otherwise", down, up)
@@ -131,12 +138,22 @@ func TestABodyThatShowsTheBackupIsEnough(t *testing.T) {
 }
 
 // The check takes the same backups for automated as everybody else does.
-func TestMarkedIsOurs(t *testing.T) {
+func TestTheCheckAndTheRulesAgree(t *testing.T) {
 	for _, mark := range []string{"True", "true", "TRUE", "False", "", "1", "yes", " True", "True\n"} {
-		b := CinderBackup{Metadata: map[string]string{MetaAutomated: mark}}
-		r := theGuards.Protect(Plea{Shown: true, Mark: mark}, Testimonies{Ledger: Manual})
-		if r.Allow == b.Ours() {
-			t.Errorf("%q: allowed %v, ours %v", mark, r.Allow, b.Ours())
+		for _, maker := range []string{theService, theGuards.Users[1], aTenant} {
+			one := []CinderBackup{{ID: "b", Maker: maker, Metadata: map[string]string{MetaAutomated: mark}}}
+			theGuards.Users.Judge(one, Evidence{})
+			r := theGuards.Protect(Plea{Shown: true, Mark: mark, Creator: maker}, Testimonies{Ledger: Manual})
+			if one[0].Ours() && r.Allow || maker == aTenant && !r.Allow {
+				t.Errorf("%q of %s: allowed %v, origin %s", mark, maker, r.Allow, one[0].Origin)
+			}
 		}
 	}
+}
+
+// As long as Keystone has not told who the service's user is, a mark is enough.
+func TestProtectBeforeTheServicesUserIsKnown(t *testing.T) {
+	g := Guards{Users: theGuards.Users[1:], Roles: theGuards.Roles}
+	p := Plea{Shown: true, Backup: "8bd2b617-daa5-4aa3-b199-e5d6bad361fb", Creator: aTenant, Mark: "True", User: aTenant}
+	same(t, inWords(g.Protect(p, Testimonies{Ledger: Manual})), "deny body marked")
 }

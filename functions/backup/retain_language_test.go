@@ -64,7 +64,7 @@ func held(t testing.TB, backups, frozen string, now time.Time) Holding {
 			freeze(&b, inside, " ")
 			words = rest
 		}
-		h.Backups = append(h.Backups, b)
+		h.Backups = append(h.Backups, judged(b))
 	}
 	return h
 }

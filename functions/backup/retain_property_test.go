@@ -129,7 +129,7 @@ func historyOf(t *rapid.T, policies []map[string]string) (*smallCinder, Holding)
 			}
 		}
 		b.Status = rapid.SampledFrom([]string{"available", "available", "available", "available", "available", "available", "available", "error", "creating"}).Draw(t, "status")
-		c.create(b)
+		c.create(judged(b))
 	}
 	for i := range c.backups {
 		b := &c.backups[i]
@@ -506,6 +506,7 @@ func FuzzRetainMetadata(f *testing.F) {
 		h := held(t, "F1@730d{dependents} I2@729d F3@1h", "keep=1d, rules=monthly=2", on(today))
 		h.Backups[0].Metadata = map[string]string{MetaAutomated: automated, MetaRetention: keep, MetaZone: in, MetaKeepUntil: until, MetaRules: rules, MetaArchived: archived, MetaHold: hold}
 		h.Backups[0].Status = status
+		h.Backups[0] = judged(h.Backups[0])
 		fates := Retain(h, on(today))
 		if len(fates) != 3 || fates[0].Why == "" || len(fates[0].Why) > 1000 {
 			t.Fatalf("%+v", fates)

@@ -602,10 +602,27 @@ func TestUnreadable(t *testing.T) {
 	t.Run("without metadata it is not ours", func(t *testing.T) {
 		h := held(t, "F1@730d F2@1h", "keep=2d", now)
 		h.Backups[0].Metadata = nil
+		h.Backups[0] = judged(h.Backups[0])
 		if f := Retain(h, now)[0]; !f.Keep || f.Why != "not ours" {
 			t.Errorf("got %v, %s", f.Keep, f.Why)
 		}
 	})
+	for origin, why := range map[Origin]string{
+		OriginForged:     "not ours, though it carries our metadata",
+		OriginUnverified: "nobody knows who made it",
+	} {
+		t.Run("one that is "+string(origin)+" stays and takes no place", func(t *testing.T) {
+			h := held(t, "F1@730d F2@1h F3@2d", "keep=1h, rules=last=1", now)
+			h.Backups[1].Origin = origin
+			fates := Retain(h, now)
+			if f := fates[2]; f.Backup.ID != "F2" || !f.Keep || f.Why != why || f.Newest {
+				t.Errorf("got %v, %s, newest %v", f.Keep, f.Why, f.Newest)
+			}
+			if f := fates[1]; f.Backup.ID != "F3" || !f.Newest || f.Why != "last 1 of 1, the newest complete restore point" {
+				t.Errorf("the genuine one: %v, %s", f.Newest, f.Why)
+			}
+		})
+	}
 	t.Run("a broken one is no restore point, whatever it says", func(t *testing.T) {
 		h := held(t, "F1@730d:error{-"+MetaRetention+"} F2@1h", "keep=2d", now)
 		if f := Retain(h, now)[0]; f.Keep || !f.Broken {

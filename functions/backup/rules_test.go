@@ -135,7 +135,7 @@ func points(moments []string, rules, in string) Holding {
 				panic(err)
 			}
 		}
-		h.Backups = append(h.Backups, CinderBackup{
+		h.Backups = append(h.Backups, CinderBackup{Origin: OriginService,
 			ID: fmt.Sprintf("%s.%d", m, i), Volume: theVolume, Status: "available", Created: at.UTC(),
 			Metadata: map[string]string{MetaAutomated: "True", MetaRetention: "1h", MetaZone: in, MetaRules: rules},
 		})
@@ -274,7 +274,7 @@ func TestRulesByTheCalendarOfAZone(t *testing.T) {
 			}
 			h := points(moments, c.rules, c.zone)
 			// Without the special rule for the oldest of all: it would keep one more.
-			h.Backups = append(h.Backups, CinderBackup{ID: "2000-01-01T00:00:00.x", Volume: theVolume, Status: "available", Created: on("2000-01-01T00:00"),
+			h.Backups = append(h.Backups, CinderBackup{Origin: OriginService, ID: "2000-01-01T00:00:00.x", Volume: theVolume, Status: "available", Created: on("2000-01-01T00:00"),
 				Metadata: map[string]string{MetaAutomated: "True", MetaRetention: "99y", MetaZone: "UTC"}})
 			got := strings.ReplaceAll(strings.TrimSuffix(keptOf(Retain(h, on("2029-11-22T12:00")), ""), " 2000-01-01T00:00"), ":00+", "+")
 			if got != c.want {

@@ -291,8 +291,9 @@ func WhichKind(p Policy, v Volume, backups []CinderBackup, now time.Time) (Kind,
 	for _, b := range usable {
 		switch {
 		case !b.Ours():
-			// Somebody made a backup between our look and our request.
-			return Full, "backup " + b.ID + " of the chain is not ours"
+			// An incremental of somebody else's comes between where it was made after our look
+			// and before our request.
+			return Full, fmt.Sprintf("the chain's %s backup %s is not ours", RecordOf(b).Kind, b.ID)
 		case b.Incremental:
 			carried++
 			continue

@@ -247,6 +247,7 @@ func archived(s string, slot, now time.Time) []CinderBackup {
 		case 'U':
 			m[MetaAutomated], m[MetaUnarchived] = "True", "month"
 		}
+		out[i] = judged(out[i])
 	}
 	return out
 }

@@ -28,7 +28,7 @@ func factsOf() plan.Facts {
 	e := backup.Enrolment{Server: "srv", Name: "web-1", Project: "p", Class: "default", Volumes: []string{"vol"}}
 	made := func(id string, slot time.Time) backup.CinderBackup {
 		run := backup.Run{Volume: "vol", Slot: slot, Attempt: 1, Kind: backup.Full}
-		return backup.CinderBackup{ID: id, Name: id, Project: "p", Volume: "vol", Status: "available", Size: 2, Created: slot,
+		return backup.CinderBackup{ID: id, Name: id, Project: "p", Volume: "vol", Status: "available", Origin: backup.OriginService, Size: 2, Created: slot,
 			Metadata: backup.Metadata(run, backup.Policy{Retention: backup.Age{Weeks: 1}}, e, slot)}
 	}
 	yesterday := night.AddDate(0, 0, -1)

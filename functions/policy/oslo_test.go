@@ -186,8 +186,9 @@ var (
 		"user_id": osloService, "display_name": "web-1-20261122T020000Z",
 		"metadata": map[string]any{backup.MetaAutomated: "True", backup.MetaRetention: "30d"},
 	}
-	// Made by a user whom the check does not know for the service's: it had another then.
-	osloElder    = map[string]any{"metadata": osloAutomated["metadata"]}
+	// Made by a user whom the check does not know for the service's.
+	osloForged   = map[string]any{"metadata": osloAutomated["metadata"]}
+	osloElder    = map[string]any{"id": osloLedger, "metadata": osloAutomated["metadata"]}
 	osloRenamed  = map[string]any{"user_id": osloService, "display_name": "mine", "metadata": osloAutomated["metadata"]}
 	osloStripped = map[string]any{"user_id": osloService, "metadata": map[string]any{}}
 	osloBare     = map[string]any{"id": osloLedger, "metadata": map[string]any{}}
@@ -204,7 +205,8 @@ func TestOslo(t *testing.T) {
 	}{
 		{"a tenant deletes or updates a manual backup", osloManual, osloAlice, "yes", "yes", true},
 		{"a tenant deletes or updates an automated one", osloAutomated, osloAlice, "no", "no", true},
-		{"that the service made with another user", osloElder, osloAlice, "no", "no", true},
+		{"a backup of the tenant's own, with our metadata copied", osloForged, osloAlice, "yes", "yes", true},
+		{"that the service made with another user, as the ledger knows", osloElder, osloAlice, "no", "no", true},
 		{"that has another name now", osloRenamed, osloAlice, "no", "no", true},
 		{"that has lost its metadata", osloStripped, osloAlice, "no", "no", true},
 		{"that has lost it, and only the ledger knows", osloBare, osloAlice, "no", "no", true},

@@ -332,7 +332,7 @@ func TestCheck(t *testing.T) {
 	}
 	cinderHas := func(metadata map[string]string) func(*bench) {
 		return func(b *bench) {
-			b.cloud = &cinder{backups: []backup.CinderBackup{{ID: otherBackup, Metadata: metadata}}}
+			b.cloud = &cinder{backups: []backup.CinderBackup{{ID: otherBackup, Metadata: metadata, Origin: originOf(metadata)}}}
 		}
 	}
 	automated := question{rule, target(otherBackup, serviceUser, ours), credentials(alice, "member")}

@@ -25,12 +25,19 @@ const (
 func chained(b *bench) {
 	made := func(id string, day int, incremental bool, metadata map[string]string) backup.CinderBackup {
 		return backup.CinderBackup{ID: id, Project: theProject, Volume: theVolume, Status: "available", Size: 1, Incremental: incremental,
-			Created: time.Date(2026, 11, day, 2, 0, 0, 0, time.UTC), Metadata: metadata}
+			Created: time.Date(2026, 11, day, 2, 0, 0, 0, time.UTC), Metadata: metadata, Origin: originOf(metadata)}
 	}
 	frozen := map[string]string{backup.MetaAutomated: "True", backup.MetaRetention: "5d", backup.MetaZone: "UTC", backup.MetaRules: "none"}
 	all := []backup.CinderBackup{made(fullBackup, 16, false, frozen), made(childBackup, 20, true, frozen), made(ownBackup, 21, false, map[string]string{})}
 	b.cloud = &cinder{backups: all}
 	b.ledger = &memory{records: map[string]backup.Record{fullBackup: backup.RecordOf(all[0]), childBackup: backup.RecordOf(all[1])}}
+}
+
+// originOf is that of a backup of the service's if it carries the service's mark.
+func originOf(metadata map[string]string) backup.Origin {
+	one := []backup.CinderBackup{{Maker: "svc", Metadata: metadata}}
+	backup.Makers{"svc"}.Judge(one, backup.Evidence{})
+	return one[0].Origin
 }
 
 func (b *bench) why(id, accept string) *httptest.ResponseRecorder {
@@ -64,7 +71,9 @@ func TestWhy(t *testing.T) {
 		{"one that a child keeps", nil, fullBackup, 200, []string{"Retention keeps it: incremental " + childBackup + " builds on it.", "One backup may build on it: " + childBackup}},
 		{"a tenant's own", nil, ownBackup, 200, []string{"is its owner's own", "not ours"}},
 		{"in capitals", nil, strings.ToUpper(ownBackup), 200, []string{"is its owner's own"}},
-		{"one whose mark was stripped", func(b *bench) { b.cloud.backups[1].Metadata = map[string]string{} }, childBackup, 200,
+		{"one whose mark was stripped", func(b *bench) {
+			b.cloud.backups[1].Metadata, b.cloud.backups[1].Origin = map[string]string{}, backup.OriginTenant
+		}, childBackup, 200,
 			[]string{"is an automated one, says the ledger:"}},
 		{"one that has outlived its policy, and what holds it", func(b *bench) {
 			b.now = b.now.AddDate(1, 0, 0)

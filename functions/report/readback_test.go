@@ -38,7 +38,7 @@ func TestARunIsReadBackFromItsBackupOnlyWhereTheLedgerHasForgottenIt(t *testing.
 	slot := time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)
 	run := backup.Run{Project: "p", Volume: "v", Slot: slot, State: backup.Complete, Ended: slot.Add(time.Minute)}
 	cloud := oneBackup{backup: backup.CinderBackup{
-		ID: "b", Project: "p", Volume: "v", Status: "available", Created: slot.Add(time.Second), Updated: slot.Add(time.Minute),
+		ID: "b", Project: "p", Volume: "v", Status: "available", Origin: backup.OriginService, Created: slot.Add(time.Second), Updated: slot.Add(time.Minute),
 		Metadata: map[string]string{backup.MetaAutomated: "True", backup.MetaRun: run.ID()},
 	}}
 	for _, c := range []struct {

@@ -128,7 +128,7 @@ func setUp(t *testing.T, volumes int, projects ...string) (*Function, *small, *b
 			volume := fmt.Sprintf("%s-v%d", p, v)
 			for n, age := range []time.Duration{72 * time.Hour, 48 * time.Hour, time.Hour} {
 				b := backup.CinderBackup{ID: fmt.Sprintf("%s-%d", volume, n), Project: p, Volume: volume, Status: "available", Size: 1,
-					Incremental: n == 1, Created: noon.Add(-age), Metadata: map[string]string{backup.MetaAutomated: "True",
+					Incremental: n == 1, Created: noon.Add(-age), Origin: backup.OriginService, Metadata: map[string]string{backup.MetaAutomated: "True",
 						backup.MetaRetention: "1d", backup.MetaZone: "UTC", backup.MetaRules: "none"}}
 				s.backups[p] = append(s.backups[p], b)
 				s.records[p] = append(s.records[p], backup.RecordOf(b))
