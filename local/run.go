@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"runtime/debug"
@@ -85,6 +86,14 @@ func work(p *parts, h *home.Home, log *slog.Logger) error {
 	}
 	if err := open(p.ctx); err != nil {
 		return err
+	}
+	if !connector {
+		p.start("makers", func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, s.APITimeout)
+			defer cancel()
+			warnOfMakers(ctx, h.Cloud, log)
+			return nil
+		})
 	}
 	if s.RedisURL == "" || len(s.AMQPURLs) == 0 {
 		log.InfoContext(p.ctx, "running with less", "why", lacks(s))
@@ -289,8 +298,12 @@ func version() string {
 type checkCommand struct{}
 
 // Run checks the settings and the connections.
-func (checkCommand) Run(ctx context.Context) error {
-	s, err := home.Read(os.Environ())
+func (c checkCommand) Run(ctx context.Context) error {
+	return c.print(ctx, os.Environ(), os.Stdout)
+}
+
+func (checkCommand) print(ctx context.Context, environ []string, out io.Writer) error {
+	s, err := home.Read(environ)
 	if err != nil {
 		return fmt.Errorf("these settings are wrong:\n%w", err)
 	}
@@ -302,9 +315,12 @@ func (checkCommand) Run(ctx context.Context) error {
 	}
 	defer h.Close()
 	for name, p := range s.Policies() {
-		fmt.Printf("class %s: %s in %s, next slot %s, kept %s\n", name, p.Schedule, p.Schedule.Zone(),
+		fmt.Fprintf(out, "class %s: %s in %s, next slot %s, kept %s\n", name, p.Schedule, p.Schedule.Zone(),
 			p.Schedule.Next(time.Now()).Format(time.RFC3339), p.Retention)
 	}
-	fmt.Println("settings and connections are well")
+	if err := printMakers(ctx, h.Cloud, out); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "settings and connections are well")
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -413,6 +414,65 @@ func TestOsloOverTLS(t *testing.T) {
 		)
 		if diff := cmp.Diff(tc.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tc.name, diff)
+		}
+	}
+}
+
+// Who made a backup is shown to admins and to the service's user, to no member, and the
+// check is not asked about it. Cinder's target is whoever asks.
+func TestOsloWhoMadeABackup(t *testing.T) {
+	srv := httptest.NewServer(http.NotFoundHandler())
+	srv.Close()
+	ownRole := map[string]any{"user_id": osloService, "roles": []string{"staffeln"}}
+	questions := []struct {
+		name        string
+		credentials map[string]any
+		// by whom it is shown: Cinder's defaults, a file with the user filled in, one
+		// without, and one with role.yaml behind it
+		byDefault, filled, unfilled, withRole string
+	}{
+		{"an admin", osloAdmin, "yes", "yes", "yes", "yes"},
+		{"the service with the least rights", osloLeast, "no", "yes", "no", "no"},
+		{"the service with a role of its own", ownRole, "no", "yes", "no", "yes"},
+		{"another service", osloNova, "no", "no", "no", "no"},
+		{"a member", osloAlice, "no", "no", "no", "no"},
+		{"a member of another project", osloMallory, "no", "no", "no", "no"},
+		{"a reader", osloReader, "no", "no", "no", "no"},
+		{"one of POLICY_ROLES", osloHelper, "no", "no", "no", "no"},
+	}
+	role, err := os.ReadFile(filepath.Join("..", "..", "infra", "cinder", "role.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range osloFiles {
+		for _, release := range file.releases {
+			c := osloCinder{folder: osloInstall(t, file.name, "policy.yaml", srv.URL), release: release}
+			installed := filepath.Join(c.folder, "policy.yaml")
+			filled, err := os.ReadFile(installed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			unfilled := bytes.ReplaceAll(filled, []byte("user_id:"+osloService), []byte("user_id:STAFFELN_USER"))
+			for i, content := range [][]byte{{'#'}, filled, unfilled, slices.Concat(filled, role)} {
+				if i == 3 && release == "queens" {
+					continue // role.yaml is for Xena and later
+				}
+				if err := os.WriteFile(installed, content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				var all []osloQuestion
+				for _, q := range questions {
+					ask := osloRequest(t, "backup:backup_project_attribute", nil, q.credentials)
+					ask.Target = map[string]any{"project_id": ask.Credentials["project_id"], "user_id": ask.Credentials["user_id"]}
+					all = append(all, ask)
+				}
+				for k, got := range c.ask(t, all...) {
+					q := questions[k]
+					if want := []string{q.byDefault, q.filled, q.unfilled, q.withRole}[i]; got != want {
+						t.Errorf("%s, %s, %s: %s: %s, want %s", file.name, release, []string{"Cinder's defaults", "filled in", "not filled in", "with role.yaml"}[i], q.name, got, want)
+					}
+				}
+			}
 		}
 	}
 }

@@ -33,6 +33,8 @@ type Target struct {
 	// Tick passes time between two looks at something that is under way, a fifth of
 	// a second or more.
 	Tick func()
+	// Policy puts a file in force as Cinder's policy until what it returns is called.
+	Policy func(t *testing.T, file string) (restore func())
 	// MayBeLate says that time passes by itself there: what is under way can be over
 	// before it has been looked at. Such a step is then put down as not tried.
 	MayBeLate bool
@@ -58,6 +60,9 @@ type step struct {
 	version string
 	// body is JSON, with {names}.
 	body string
+	// policy is a file, with {names}, that is in force as Cinder's policy from this step
+	// on, in place of the one before; "default" is none.
+	policy string
 	// want is the status.
 	want int
 	// says is the message of a refusal. "…" stands for anything.
@@ -89,6 +94,8 @@ type suite struct {
 	names  map[string]string
 	tokens map[string]string
 	urls   map[string]map[string]string // of whom, by service
+	// unset takes Cinder's policy back; nil where there is none but Cinder's own.
+	unset func()
 	// Seen is what each step was answered, normalised.
 	seen map[string]any
 	tail string
@@ -122,6 +129,17 @@ func Run(t *testing.T, target Target) map[string]any {
 		}
 	}
 	return s.seen
+}
+
+// govern puts a policy file in force, or none.
+func (s *suite) govern(file string) {
+	if s.unset != nil {
+		s.unset()
+		s.unset = nil
+	}
+	if file != "default" {
+		s.unset = s.target.Policy(s.t, file)
+	}
 }
 
 // prepare makes two projects with a user each, and logs everybody in.
@@ -171,6 +189,7 @@ func (s *suite) login(as, user, password string, scope any) {
 		s.t.Fatalf("%s cannot log in: %d", user, status)
 	}
 	s.tokens[as] = header.Get("X-Subject-Token")
+	s.names[as+"-user"] = text(dig(body, "token", "user", "id"))
 	s.urls[as] = map[string]string{"identity": s.target.AuthURL}
 	list, _ := dig(body, "token", "catalog").([]any)
 	for _, service := range list {
@@ -218,6 +237,9 @@ var usual = map[string]string{"volume": "volume 3.64", "root": "volume 3.64", "c
 
 // try does one step and compares.
 func (s *suite) try(i int, st step) bool {
+	if st.policy != "" {
+		s.govern(s.fill(st.policy))
+	}
 	words := strings.SplitN(s.fill(st.ask), " ", 3)
 	method, service, path := words[0], words[1], words[2]
 	version := usual[service]
@@ -400,6 +422,7 @@ func (s *suite) normal(v any) any {
 
 // cleanUp deletes what is left, in an order that works.
 func (s *suite) cleanUp() {
+	s.govern("default")
 	for _, who := range []string{"svc", "other"} {
 		if s.tokens[who] == "" {
 			continue

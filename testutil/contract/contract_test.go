@@ -33,7 +33,16 @@ func TestSimulation(t *testing.T) {
 	defer cloud.Close()
 	cloud.Seed()
 	got := Run(t, Target{AuthURL: cloud.AuthURL(), Password: simcloud.Password, Client: http.DefaultClient,
-		Tick: func() { passed.Add(1) }, Host: "sim"})
+		Tick: func() { passed.Add(1) }, Host: "sim",
+		Policy: func(t *testing.T, file string) func() {
+			set := func(file string) {
+				if err := cloud.SetPolicy(file); err != nil {
+					t.Fatal(err)
+				}
+			}
+			set(file)
+			return func() { set("") }
+		}})
 
 	raw, err := os.ReadFile(record)
 	if err != nil {

@@ -42,7 +42,7 @@ func (s *state) backupView(q *request, b *backup) *backupJSON {
 	if q.version >= 43 {
 		out.Metadata = b.metadata
 	}
-	if q.token.admin() {
+	if q.makers {
 		if q.version >= 18 {
 			out.Project = b.project.id
 		}
@@ -103,6 +103,11 @@ func (s *state) listBackups(q *request, _ time.Time) answer {
 		rows = &s.allBackups
 	}
 	detail := strings.HasSuffix(q.route.pattern, "detail")
+	if detail {
+		if a := s.askMakers(q); a.status != 0 {
+			return a
+		}
+	}
 	l := listing[*backup]{q: q, limit: limit, name: "backups", path: s.cinderBase(q) + "/" + q.route.pattern,
 		id: func(b *backup) string { return b.id },
 		keep: func(b *backup) bool {
@@ -154,6 +159,9 @@ func (s *state) showBackup(q *request, _ time.Time) answer {
 	b := s.findBackup(q, q.args[0])
 	if b == nil {
 		return noBackup(q.args[0])
+	}
+	if a := s.askMakers(q); a.status != 0 {
+		return a
 	}
 	return ok(map[string]any{"backup": s.backupView(q, b)})
 }

@@ -40,6 +40,7 @@ type request struct {
 
 	token   *token
 	version int
+	makers  bool   // whether whoever asks is shown who made a backup; see askMakers
 	note    string // what the log says of it, if not method, route and args
 }
 

@@ -3,6 +3,7 @@ package simcloud
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -19,8 +20,9 @@ import (
 //
 //	"backup:delete": "role:admin or (rule:admin_or_owner and http://HOST/path?id=%(id)s)"
 //
-// An empty one is Cinder's defaults again. Only the rules backup:delete and
-// backup:update are asked for here, and those they name. The checks understood
+// An empty one is Cinder's defaults again. Only the rules backup:delete,
+// backup:update and backup:backup_project_attribute are asked for here, and those
+// they name. The checks understood
 // are rule:, role:, http:, those of what credentials hold (user_id:, project_id:,
 // is_admin:), @ and !, with and, or, not and parentheses. The error says what is
 // not understood; then nothing has changed.
@@ -49,12 +51,16 @@ var (
 	policyLine = regexp.MustCompile(`(?s)\s*"([^"]*)"\s*:\s*"([^"]*)"|(\S[^\n]*)`)
 )
 
-// defaultRules are Cinder's. Source: cinder/policies/base.py.
+// makersRule is who is shown a backup's project and user.
+const makersRule = "backup:backup_project_attribute"
+
+// defaultRules are Cinder's. Source: cinder/policies/base.py and backups.py.
 var defaultRules = map[string]check{
 	"admin_or_owner": anyOf{generic{"is_admin", "True"}, generic{"project_id", "%(project_id)s"}},
 	"admin_api":      generic{"is_admin", "True"},
 	"backup:delete":  ruleCheck("admin_or_owner"),
 	"backup:update":  ruleCheck("admin_or_owner"),
+	makersRule:       ruleCheck("admin_api"),
 }
 
 // A check is a term of a rule. Its error is an exception in Cinder: 500.
@@ -296,6 +302,24 @@ func (c *Cloud) enforce(q *request) (a answer) {
 	}
 	c.do(func(s *state, _ time.Time) { s.writeDown(q, a) })
 	return a
+}
+
+// askMakers finds out for a request whether its answer tells who made a backup and
+// whose it is. Once is enough for a list of any length: Cinder holds the rule against
+// whoever asks, and not against each backup. Source: cinder/api/v3/backups.py, show and
+// detail, and cinder/context.py, authorize without a target.
+func (s *state) askMakers(q *request) answer {
+	e := enforcement{rules: s.policy, rule: makersRule, credentials: q.token.policyValues()}
+	if e.rules == nil {
+		e.rules = defaultRules
+	}
+	e.target = map[string]any{"project_id": e.credentials["project_id"], "user_id": e.credentials["user_id"]}
+	e.ask = func(address string) (bool, error) { return false, errors.New("nobody is asked at " + address) }
+	var err error
+	if q.makers, err = e.rules[makersRule].passes(&e); err != nil {
+		return fail(501, "The simulated Cinder cannot ask %s: %s", makersRule, err.Error())
+	}
+	return answer{}
 }
 
 // badUpdate says whether the body of PUT /backups/ID is refused for itself.

@@ -204,6 +204,61 @@ func TestPolicyFiles(t *testing.T) {
 	}
 }
 
+// Whom the policy lets is shown who made a backup. The rule is asked for once, however
+// long a list is: Cinder holds it against whoever asks.
+func TestWhoMadeABackup(t *testing.T) {
+	r := newRig(t, Options{})
+	for range 3 {
+		r.member.backup(r.AddVolume(r.project, "v", 1, nil), false)
+	}
+	shown := func(who *caller) (rows, users int) {
+		for _, row := range who.must(200, "GET volume/backups/detail", "")["backups"].([]any) {
+			rows++
+			if row.(map[string]any)["user_id"] != nil {
+				users++
+			}
+		}
+		return rows, users
+	}
+	for _, tc := range []struct {
+		file          string
+		member, admin int // how many users are shown
+	}{
+		{"", 0, 3},
+		{`"backup:delete": "!"`, 0, 3},
+		{`"backup:backup_project_attribute": "rule:admin_api or role:member"`, 3, 3},
+		{`"backup:backup_project_attribute": "project_id:%(project_id)s"`, 3, 3},
+		{`"backup:backup_project_attribute": "!"`, 0, 0},
+		{`"admin_api": "role:chief"`, 0, 0},
+	} {
+		if err := r.SetPolicy(tc.file); err != nil {
+			t.Fatal(err)
+		}
+		for who, want := range map[*caller]int{r.member: tc.member, r.admin: tc.admin} {
+			if rows, users := shown(who); rows != 3 || users != want {
+				t.Errorf("%q: %d rows with %d users, want 3 with %d", tc.file, rows, users, want)
+			}
+		}
+	}
+
+	var asked counted
+	r.state.policy = map[string]check{makersRule: &asked}
+	if _, users := shown(r.member); users != 3 || asked != 1 {
+		t.Errorf("the rule was asked for %d times, and %d users shown, want 1 and 3", asked, users)
+	}
+
+	if err := r.SetPolicy(`"backup:backup_project_attribute": "http://127.0.0.1:1/"`); err != nil {
+		t.Fatal(err)
+	}
+	r.member.must(501, "GET volume/backups/detail", "")
+	r.member.must(200, "GET volume/backups", "")
+}
+
+// counted lets everybody pass, and counts.
+type counted int
+
+func (c *counted) passes(*enforcement) (bool, error) { *c++; return true, nil }
+
 func mapsKeys(all ...map[string]any) func(func(string) bool) {
 	return func(yield func(string) bool) {
 		seen := map[string]bool{}

@@ -21,6 +21,7 @@ NAMED = {
 }
 SINCE_XENA = {
     'xena_system_admin_or_project_member': '(role:admin) or (role:member and project_id:%(project_id)s)',
+    'xena_system_admin_or_project_reader': '(role:admin) or (role:reader and project_id:%(project_id)s)',
 }
 
 
@@ -29,6 +30,8 @@ def defaults(release):
     named = NAMED if release == 'queens' else NAMED | SINCE_XENA
     for name, check in named.items():
         yield policy.RuleDefault(name, check)
+    yield policy.DocumentedRuleDefault(
+        'backup:backup_project_attribute', 'rule:admin_api', 'who made it', [{'method': 'GET', 'path': '/'}])
     for name in 'backup:delete', 'backup:update':
         if release == 'queens':
             yield policy.DocumentedRuleDefault(
