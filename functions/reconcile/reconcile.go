@@ -424,10 +424,10 @@ func (f *Function) backups(ctx context.Context, s *scope, k *known, now time.Tim
 		if b.Foreign() && len(foreign[b.Project]) < mostForeign {
 			foreign[b.Project] = append(foreign[b.Project], backup.ForeignOf(b))
 		}
+		listed[b.ID] = true
 		if !b.Ours() {
 			continue
 		}
-		listed[b.ID] = true
 		records[b.Project] = append(records[b.Project], backup.RecordOf(b))
 		slot, attempt, ok := b.Run()
 		if !ok {
