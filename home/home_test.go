@@ -2,16 +2,19 @@ package home
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 
 	"staffeln/functions/backup"
+	"staffeln/runtime/config"
 	"staffeln/runtime/mail"
 )
 
@@ -103,5 +106,30 @@ func TestABrokenTemplateIsTold(t *testing.T) {
 	n := New(s, slog.New(slog.NewTextHandler(&said, nil))).Needs(nil)
 	if !strings.Contains(said.String(), "level=ERROR") || !strings.Contains(said.String(), "digest.html") || n.Theme == nil {
 		t.Errorf("said %q", said.String())
+	}
+}
+
+// Names, reasons and answers come from tenants and from other services. Whatever is in
+// them, a line of the log is one line, and a terminal takes nothing of it for a command.
+func TestALineOfTheLogIsOneLine(t *testing.T) {
+	const words = "name\nlevel=ERROR msg=forged why=\"x\r\n\x1b[2J\x1b]0;title\a\x00 end"
+	for _, format := range []string{"text", "json"} {
+		t.Run(format, func(t *testing.T) {
+			out, err := os.CreateTemp(t.TempDir(), "log")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer out.Close()
+			log := Settings{Config: config.Config{LogFormat: format, LogLevel: "info"}}.Logger(out)
+			log.Info("volume left out", "why", words, "err", errors.New(words), "problems", []string{words})
+			got, err := os.ReadFile(out.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			line, ended := strings.CutSuffix(string(got), "\n")
+			if !ended || strings.ContainsFunc(line, unicode.IsControl) || strings.Count(line, "forged") != 3 {
+				t.Errorf("%q", got)
+			}
+		})
 	}
 }

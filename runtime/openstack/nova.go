@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strings"
 
 	"staffeln/functions/backup"
 )
@@ -63,8 +64,10 @@ func (c *Cloud) Servers(ctx context.Context, scope string) ([]backup.Server, err
 	return complete(ctx, c, scope, l, func(s backup.Server) string { return s.Project })
 }
 
-// Server shows a server. Its Project is the one it belongs to, which an admin's
-// token for another project does not hide.
+// Server shows a server of the project. One of another project, which an admin's
+// token shows all the same, is [backup.Gone] as it is for anybody else: with whose
+// server it is come whose backups, and whose limits, and the project that is asked
+// about may be a word in a message.
 func (c *Cloud) Server(ctx context.Context, project, id string) (backup.Server, error) {
 	var w struct {
 		Server *novaServer `json:"server"`
@@ -83,6 +86,9 @@ func (c *Cloud) Server(ctx context.Context, project, id string) (backup.Server, 
 	}
 	if err != nil {
 		return backup.Server{}, a.bad(got.status, err)
+	}
+	if !strings.EqualFold(s.Project, project) {
+		return backup.Server{}, &backup.CloudError{Fault: backup.Gone, Op: a.op, Status: http.StatusNotFound, Message: "there is one of that id in another project"}
 	}
 	return s, nil
 }
