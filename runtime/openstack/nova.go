@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"strings"
 
 	"staffeln/functions/backup"
 )
@@ -64,10 +63,7 @@ func (c *Cloud) Servers(ctx context.Context, scope string) ([]backup.Server, err
 	return complete(ctx, c, scope, l, func(s backup.Server) string { return s.Project })
 }
 
-// Server shows a server of the project. One of another project, which an admin's
-// token shows all the same, is [backup.Gone] as it is for anybody else: with whose
-// server it is come whose backups, and whose limits, and the project that is asked
-// about may be a word in a message.
+// Server shows a server of the project. One of another project is [backup.Gone].
 func (c *Cloud) Server(ctx context.Context, project, id string) (backup.Server, error) {
 	var w struct {
 		Server *novaServer `json:"server"`
@@ -87,10 +83,7 @@ func (c *Cloud) Server(ctx context.Context, project, id string) (backup.Server, 
 	if err != nil {
 		return backup.Server{}, a.bad(got.status, err)
 	}
-	if !strings.EqualFold(s.Project, project) {
-		return backup.Server{}, &backup.CloudError{Fault: backup.Gone, Op: a.op, Status: http.StatusNotFound, Message: "there is one of that id in another project"}
-	}
-	return s, nil
+	return s, ofAnother(a.op, s.Project, project)
 }
 
 // metadataKey is Nova's own rule (nova/api/validation/parameter_types.py).

@@ -107,9 +107,9 @@ func TestWhatADeletedProjectHasLeft(t *testing.T) {
 	wantFault(t, err, backup.Operator)
 }
 
-// Nova shows an admin's token the servers of all projects. That of another project is
+// OpenStack shows an admin's token what all projects have. What another project has is
 // not there for whoever asks with this one's name, whatever the rights.
-func TestAServerOfAnotherProjectIsNotThere(t *testing.T) {
+func TestWhatIsAnotherProjectsIsNotThere(t *testing.T) {
 	cloud, err := simcloud.Start(simcloud.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -123,6 +123,24 @@ func TestAServerOfAnotherProjectIsNotThere(t *testing.T) {
 				t.Errorf("in its own project: %+v, %v", s, err)
 			}
 			_, err := c.Server(t.Context(), seeded.Projects["beta"], seeded.Servers["web-1"])
+			wantFault(t, err, backup.Gone)
+
+			volume := seeded.Volumes["web-1-data"]
+			if v, err := c.Volume(t.Context(), seeded.Projects["alpha"], volume); err != nil || v.Project != seeded.Projects["alpha"] {
+				t.Errorf("in its own project: %+v, %v", v, err)
+			}
+			_, err = c.Volume(t.Context(), seeded.Projects["beta"], volume)
+			wantFault(t, err, backup.Gone)
+
+			id, err := c.CreateBackup(t.Context(), seeded.Projects["alpha"], backup.Request{Volume: volume, Name: user})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cloud.Advance()
+			if b, err := c.Backup(t.Context(), seeded.Projects["alpha"], id); err != nil || b.Project != seeded.Projects["alpha"] {
+				t.Errorf("in its own project: %+v, %v", b, err)
+			}
+			_, err = c.Backup(t.Context(), seeded.Projects["beta"], id)
 			wantFault(t, err, backup.Gone)
 		})
 	}
