@@ -47,6 +47,11 @@ func (p Policy) LockedUntil(a Attempt) time.Time {
 	return p.Lock.After(a.Since.In(p.Schedule.Zone())).UTC()
 }
 
+// Held says that an attempt is held back, and until when.
+func (p Policy) Held(a Attempt) string {
+	return fmt.Sprintf("%s is not in force before %s: class %s is locked", plain(a.Why, maxValue), p.LockedUntil(a).Format(time.RFC3339), p.Class)
+}
+
 // NotYet tells the owner of an attempt, with times in that zone.
 func (p Policy) NotYet(a Attempt, in *time.Location) string {
 	return fmt.Sprintf("%s is not in force before %s: class %s is locked; if you did not do this, somebody else has your credentials",
@@ -151,17 +156,16 @@ func (c Classes) Decide(s Server, w Wish, r Remembered, keys Keys, now time.Time
 		return plain // the owner has changed nothing: the operator's settings have
 	}
 	a, first := before.Attempt.again(w.against(before, keys), now)
-	if until := p.LockedUntil(a); !now.Before(until) {
+	if !now.Before(p.LockedUntil(a)) {
 		plain.Wish.Why += fmt.Sprintf(", as of %s; the lock of class %s is over", a.Since.Format(time.RFC3339), p.Class)
 		return plain
-	} else {
-		return Decision{Attempt: a, First: first, Wish: Wish{
-			In: true, Class: before.Class, Schedule: before.Schedule, Retention: before.Retention, Problems: before.Problems,
-			// Those of now: the next notification is compared with them.
-			Words: w.Words,
-			Why:   fmt.Sprintf("%s is not in force before %s: class %s is locked", a.Why, until.Format(time.RFC3339), p.Class),
-		}}
 	}
+	return Decision{Attempt: a, First: first, Wish: Wish{
+		In: true, Class: before.Class, Schedule: before.Schedule, Retention: before.Retention, Problems: before.Problems,
+		// Those of now: the next notification is compared with them.
+		Words: w.Words,
+		Why:   p.Held(a),
+	}}
 }
 
 // against says in words what a wish would change of an enrolment.
