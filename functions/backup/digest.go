@@ -263,7 +263,7 @@ func (d *Digest) tellVolumes(in DigestInput) {
 			continue
 		}
 		d.Protected++
-		if p := in.Classes.Strictest(v.Enrolments, in.To); !v.Attempt.IsZero() && !p.Lock.IsZero() {
+		if p := in.Classes.Strictest(v.Enrolments, in.To); !v.Attempt.None() && !p.Lock.IsZero() {
 			d.Locked = append(d.Locked, DigestNote{Server: note.Server, Volume: note.Volume, Why: p.NotYet(v.Attempt, in.Zone)})
 		}
 		deadline := in.DeadlineBase + time.Duration(v.Size)*in.DeadlinePerGiB
@@ -279,7 +279,7 @@ func (d *Digest) tellVolumes(in DigestInput) {
 func (d *Digest) tellServers(in DigestInput) {
 	held := map[string]Enrolment{}
 	for _, e := range in.Enrolments {
-		if p := in.Classes.Of(e); !e.Attempt.IsZero() && !p.Lock.IsZero() {
+		if p := in.Classes.Of(e); !e.Attempt.None() && !p.Lock.IsZero() {
 			held[e.Server] = e
 			d.Locked = append(d.Locked, DigestNote{Server: or(e.Name, e.Server), Why: p.NotYet(e.Attempt, in.Zone)})
 		}

@@ -21,8 +21,8 @@ type Attempt struct {
 	Guessed bool `json:"g,omitempty"`
 }
 
-// IsZero says that there is no attempt.
-func (a Attempt) IsZero() bool { return a.Since.IsZero() }
+// None says that there is no attempt.
+func (a Attempt) None() bool { return a.Since.IsZero() }
 
 func (a Attempt) sameAs(o Attempt) bool {
 	return a.Since.Equal(o.Since) && a.Why == o.Why && a.Guessed == o.Guessed
@@ -34,11 +34,11 @@ const wrongClock = 24 * time.Hour
 
 // again is an attempt that goes on, or begins now. first says that it begins.
 func (a Attempt) again(why string, now time.Time) (goesOn Attempt, first bool) {
-	first = a.IsZero() || a.Since.After(now.Add(wrongClock))
+	first = a.None() || a.Since.After(now.Add(wrongClock))
 	if first {
 		a.Since = now.UTC()
 	}
-	a.Why = why
+	a.Why = plain(why, maxValue)
 	return a, first
 }
 
@@ -114,6 +114,9 @@ type Remembered struct {
 	Enrolled  bool
 	// Volumes are those of its volumes that are protected, by id, with their enrolments.
 	Volumes map[string]Protected
+	// Told says that a notification set the look off. Its time is that of somebody else's
+	// clock, by which no lock ends.
+	Told bool
 	// Trails are those of its volumes, where the ledger was found empty: then they are
 	// all that is known. nil where it was not.
 	Trails map[string]Trail
@@ -141,7 +144,7 @@ func (c Classes) Decide(s Server, w Wish, r Remembered, keys Keys, now time.Time
 	before, enrolled := r.Enrolment, r.Enrolled
 	plain := Decision{Wish: w, Withdraw: r.Enrolled && !w.In}
 	// An attempt is remembered: whoever has written it down knew more than trails tell.
-	if t, hot := c.hottest(r.Trails, s, now); hot && w.Class != t.Class && (!enrolled || before.Attempt.IsZero()) {
+	if t, hot := c.hottest(r.Trails, s, now); hot && w.Class != t.Class && (!enrolled || before.Attempt.None()) {
 		before, enrolled = Enrolment{Class: t.Class, Attempt: Attempt{Guessed: true}}, true
 	}
 	p := c.Of(before)
@@ -152,8 +155,11 @@ func (c Classes) Decide(s Server, w Wish, r Remembered, keys Keys, now time.Time
 	if w.In && w.Class == before.Class && (guessed || w.Schedule == before.Schedule && w.Retention == before.Retention) {
 		return plain
 	}
-	if before.Attempt.IsZero() && !guessed && w.Words == before.Words {
+	if before.Attempt.None() && !guessed && w.Words == before.Words {
 		return plain // the owner has changed nothing: the operator's settings have
+	}
+	if r.Told && !before.Attempt.None() {
+		now = before.Attempt.Since
 	}
 	a, first := before.Attempt.again(w.against(before, keys), now)
 	if !now.Before(p.LockedUntil(a)) {
@@ -218,8 +224,12 @@ func (c Classes) Enrol(d Decision, s Server, volumes map[string]Volume, r Rememb
 			before.Volume = v.Volume
 		}
 		all := append(slices.DeleteFunc(slices.Clone(before.Enrolments), func(o Enrolment) bool { return o.Server == e.Server }), e)
-		v.Skip, v.Attempt = c.Strictest(all, now).LeaveOut(v.Skip, before, now)
-		if !v.Attempt.IsZero() && before.Attempt.IsZero() {
+		moment := now
+		if r.Told && !before.Attempt.None() {
+			moment = before.Attempt.Since
+		}
+		v.Skip, v.Attempt = c.Strictest(all, now).LeaveOut(v.Skip, before, moment)
+		if !v.Attempt.None() && before.Attempt.None() {
 			tried = append(tried, *v)
 		}
 	}

@@ -93,10 +93,30 @@ func decision(d Decision) string {
 	} else if d.Withdraw {
 		words = "withdrawn"
 	}
-	if !d.Attempt.IsZero() {
+	if !d.Attempt.None() {
 		words += map[bool]string{true: ", first", false: ","}[d.First] + " tried " + d.Attempt.Since.Format("02T15:04") + ": " + d.Attempt.Why
 	}
 	return words
+}
+
+// A notification may come from a clock that is years ahead: no lock ends by it.
+func TestNoLockEndsByANotification(t *testing.T) {
+	classes := lockedClasses()
+	s := Server{ID: "s1", Project: "p1", Metadata: map[string]string{"backup": "no"}, Volumes: []string{"v"}}
+	r := remembered("backup=gold", "15T12:00 metadata backup=no", classes)
+	r.Volumes = map[string]Protected{"v": {Volume: "v", Attempt: Attempt{Since: on("14T12:00"), Why: "x"}}}
+	volumes := map[string]Volume{"v": {ID: "v", Metadata: map[string]string{"skip-volume-backup": "yes"}}}
+	for told, want := range map[bool]string{true: "gold, tried 15T12:00: metadata backup=no", false: "withdrawn"} {
+		r.Told = told
+		now := on("29T12:00")
+		d := classes.Decide(s, ReadWish(s.Metadata, nil, theKeys, classes), r, theKeys, now)
+		same(t, decision(d), want)
+		if !told {
+			d.Wish = Wish{In: true, Class: "gold"}
+		}
+		_, protected, _, tried := classes.Enrol(d, s, volumes, r, theKeys, now)
+		same(t, []bool{protected[0].Skip == "", protected[0].Attempt.Since.Equal(on("14T12:00")), len(tried) == 0}, []bool{told, told, true})
+	}
 }
 
 // What the operator does counts at once, whatever is locked.
@@ -167,7 +187,7 @@ func TestWhatComesOfAWishAfterTheLedgerWasLost(t *testing.T) {
 			w := ReadWish(s.Metadata, s.Tags, theKeys, classes)
 			d := classes.Decide(s, w, r, theKeys, on("22T12:00"))
 			same(t, decision(d), c.want)
-			if d.Attempt.IsZero() {
+			if d.Attempt.None() {
 				return
 			}
 			// A notification may have come before: what it enrolled is no better known.
@@ -232,7 +252,7 @@ func TestLeavingAVolumeOut(t *testing.T) {
 			}
 			why, a := p.LeaveOut(c.wish, c.before, on("22T12:00"))
 			got := map[bool]string{true: "protected", false: "left out"}[why == ""]
-			if !a.IsZero() {
+			if !a.None() {
 				got += ", tried " + a.Since.Format("02T15:04")
 			}
 			same(t, got, c.want)

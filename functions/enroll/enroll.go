@@ -148,12 +148,15 @@ func (f *Function) look(ctx context.Context, project, id string, enrolled bool, 
 	case err != nil:
 		return f.answer(ctx, project, id, err)
 	}
-	remembered, seen, err := f.remember(ctx, project, server, now)
+	remembered, seen, err := f.remember(ctx, project, server, enrolled, now)
 	if err != nil {
 		return err
 	}
 	wish := backup.ReadWish(server.Metadata, server.Tags, f.Settings.Keys, f.Settings.Classes)
 	decision := f.Settings.Classes.Decide(server, wish, remembered, f.Settings.Keys, seen)
+	if decision.First && seen.IsZero() {
+		return nil // reconcile has been asked to look at everything, and says when
+	}
 	if wish = decision.Wish; !wish.In {
 		for _, p := range wish.Problems {
 			f.Log.WarnContext(ctx, "server not protected", "project", project, "server", id, "why", p)
@@ -193,21 +196,26 @@ func (f *Function) look(ctx context.Context, project, id string, enrolled bool, 
 	return nil
 }
 
-// remember is what is known of a server before it counts what it says, and when it was
-// seen. A notification that was long under way tells of an earlier moment: what
-// reconcile has not seen since was not there, and no lock begins before that.
-func (f *Function) remember(ctx context.Context, project string, server backup.Server, now time.Time) (r backup.Remembered, seen time.Time, err error) {
-	// After the ticket: what is written down meanwhile makes ours stale.
-	if r.Enrolment, _, r.Enrolled, err = f.Ledger.Enrolment(ctx, project, server.ID); err != nil {
-		return r, now, err
+// remember is what is known of a server, where a class is locked, and when what it
+// shows was seen; zero for not to be said. A notification that was long under way tells
+// of an earlier moment: what reconcile has not found since was not there then, and no
+// lock begins before that.
+func (f *Function) remember(ctx context.Context, project string, server backup.Server, enrolled bool, now time.Time) (r backup.Remembered, seen time.Time, err error) {
+	if !f.Settings.Classes.Locked() {
+		return backup.Remembered{Enrolled: enrolled}, now, nil
 	}
-	if !r.Enrolled || !f.Settings.Classes.Locked() {
-		return r, now, nil
+	r.Told = true
+	// After the ticket: what is written down meanwhile makes ours stale.
+	if r.Enrolment, _, r.Enrolled, err = f.Ledger.Enrolment(ctx, project, server.ID); err != nil || !r.Enrolled {
+		return r, now, err
 	}
 	if r.Volumes, err = f.Ledger.VolumesOf(ctx, project, server.Volumes); err != nil {
 		return r, now, err
 	}
 	last, _, err := f.Ledger.LastReconciled(ctx)
+	if last.IsZero() {
+		return r, last, err
+	}
 	if last.After(now) {
 		now = last
 	}

@@ -101,7 +101,7 @@ func (s Settings) protect(f *Facts, at time.Time) protection {
 			r = s.after(d, server, p.cinder, r, f.Read)
 			d = s.Classes.Decide(server, wish, r, s.Keys, at)
 		}
-		if !d.Attempt.IsZero() {
+		if !d.Attempt.None() {
 			warn("", "still protected: "+d.Wish.Why)
 		}
 		for _, problem := range d.Wish.Problems {
@@ -112,7 +112,7 @@ func (s Settings) protect(f *Facts, at time.Time) protection {
 		}
 		e, protected, missing, _ := s.Classes.Enrol(d, server, p.cinder, r, s.Keys, later(f.Read, at))
 		for _, v := range protected {
-			if !v.Attempt.IsZero() {
+			if !v.Attempt.None() {
 				warn(v.Volume, "still protected: "+s.Classes.Of(e).Held(v.Attempt))
 			}
 		}

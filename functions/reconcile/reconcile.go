@@ -446,7 +446,7 @@ func (f *Function) withdraw(ctx context.Context, e backup.Enrolment, k *known, w
 	if err != nil || change.Stale || change.Same {
 		return err
 	}
-	if e.Attempt.IsZero() { // the end of a lock is told by nobody
+	if e.Attempt.None() { // the end of a lock is told by nobody
 		f.Count("reconcile_missed_total", 1, "server withdrawn")
 	}
 	f.Log.InfoContext(ctx, "server withdrawn", "project", e.Project, "server", e.Server, "unprotected", change.Unprotected, "why", "reconcile: "+why)

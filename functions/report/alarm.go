@@ -51,7 +51,7 @@ func (f *Function) attempts(servers []backup.Enrolment, volumes []backup.Protect
 	open := map[string]attempt{}
 	in := f.Settings.Schedule.Zone()
 	add := func(id string, p backup.Policy, a backup.Attempt, server, volume string) {
-		if !a.IsZero() && !p.Lock.IsZero() && now.Before(p.LockedUntil(a)) {
+		if !a.None() && !p.Lock.IsZero() && now.Before(p.LockedUntil(a)) {
 			open[id] = attempt{a.Since, backup.DigestNote{Server: server, Volume: volume, Why: p.NotYet(a, in)}}
 		}
 	}
