@@ -1,20 +1,26 @@
 package functions_test
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"staffeln/functions"
 	"staffeln/functions/backup"
 	"staffeln/testutil/world"
 )
 
 // gold is a class with a slot every six hours, whose changes wait for two days.
-func gold(t *testing.T, more ...string) *correspondence {
+func gold(t *testing.T) *correspondence { t.Helper(); return goldFor(t, "") }
+
+// goldFor is the same with another service user.
+func goldFor(t *testing.T, user string) *correspondence {
 	t.Helper()
-	c := write(t, world.Options{Environ: append([]string{"STAFFELN_CLASS_GOLD_PERIOD=6h", "STAFFELN_CLASS_GOLD_LOCK=2d", "STAFFELN_LOCK_MAIL=true",
-		"STAFFELN_REPORT_RECIPIENTS=owner@example.org", "STAFFELN_REPORT_OPERATORS=ops@example.org"}, more...)})
+	c := write(t, world.Options{User: user, Environ: []string{"STAFFELN_CLASS_GOLD_PERIOD=6h", "STAFFELN_CLASS_GOLD_LOCK=2d", "STAFFELN_LOCK_MAIL=true",
+		"STAFFELN_REPORT_RECIPIENTS=owner@example.org", "STAFFELN_REPORT_OPERATORS=ops@example.org"}})
 	c.quiet()
 	c.set("web-1", "backup=gold")
 	c.pass(10*time.Minute, time.Minute)
@@ -215,6 +221,61 @@ func TestRedisEmptiedDuringAnAttempt(t *testing.T) {
 		t.Errorf("the log tells of it %d times, want twice each of the server and the volume", n)
 	}
 	c.once()
+}
+
+// halting fails to list the backups of a project a few times.
+type halting struct {
+	functions.Cloud
+	project string
+	times   int
+}
+
+func (h *halting) Backups(ctx context.Context, scope string) ([]backup.CinderBackup, error) {
+	if scope == h.project && h.times > 0 {
+		h.times--
+		return nil, errors.New("503 Service Unavailable")
+	}
+	return h.Cloud.Backups(ctx, scope)
+}
+
+// What the first pass over an emptied ledger cannot list, a later one judges as that
+// would have.
+func TestRedisEmptiedWhileAProjectCannotBeListed(t *testing.T) {
+	c := goldFor(t, "backup-min")
+	c.set("web-1", "backup=no")
+	c.pass(time.Hour, 10*time.Minute)
+	c.empty()
+	h := &halting{Cloud: c.removing.Cloud, project: c.Seeded.Projects["alpha"], times: 3}
+	c.removing.Cloud = h
+	c.pass(2*time.Hour, time.Minute)
+	if h.times != 0 {
+		t.Fatalf("%d failures are left", h.times)
+	}
+	c.want("the next slot", c.backups("web-1-data"), "full available", "incremental available")
+	if n := c.said.times("attempt on a locked class", "server="+c.Seeded.Servers["web-1"]); n != 2 {
+		t.Errorf("the log tells of it %d times", n)
+	}
+}
+
+// Without a lock the floors are what is left of the owner's wishes.
+func TestAThiefOverridesWhatIsNotLocked(t *testing.T) {
+	c := write(t, world.Options{Environ: []string{"STAFFELN_BACKUP_PERIOD=1h", "STAFFELN_FULL_BACKUP_DEPTH=0", "STAFFELN_OVERRIDE_MIN_KEPT=3",
+		"STAFFELN_OVERRIDE_MIN_RETENTION=1h", "STAFFELN_OVERRIDE_MAX_PERIOD=24h"}})
+	c.quiet()
+	c.set("web-1", "backup=yes", "backup-retention=1h", "backup-schedule=2h")
+	c.set("db-1", "backup=yes", "backup-retention=1min", "backup-schedule=300d")
+	c.pass(12*time.Hour, 10*time.Minute)
+	if n := c.restorePoints("web-1-data"); n != 3 {
+		t.Errorf("%d restore points of a server with overrides, want the newest three", n)
+	}
+	if n := c.restorePoints("db-1-data"); n < 12 {
+		t.Errorf("%d restore points of one whose overrides were refused", n)
+	}
+	for _, b := range c.backupsOf("db-1-data") {
+		if got := b.Metadata[backup.MetaRetention] + " " + b.Metadata[backup.MetaRules]; got != "30d none" {
+			t.Errorf("made under %s", got)
+		}
+	}
 }
 
 // A deleted server is deleted, whatever its class.
