@@ -66,6 +66,24 @@ func TestClassesInheritTheDefault(t *testing.T) {
 	}
 }
 
+// Locks are inherited, and taken away; floors are everybody's.
+func TestLocksAndFloors(t *testing.T) {
+	s, err := Read(append([]string{"STAFFELN_LOCK=7d", "STAFFELN_CLASS_GOLD_LOCK=30d", "STAFFELN_CLASS_FREE_LOCK=0", "STAFFELN_CLASS_PLAIN_PERIOD=1h",
+		"STAFFELN_OVERRIDE_MAX_PERIOD=168h", "STAFFELN_OVERRIDE_MIN_RETENTION=2w", "STAFFELN_OVERRIDE_MIN_KEPT=3", "STAFFELN_LOCK_MAIL=yes"}, credentials...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := s.Functions()
+	for class, want := range map[string]string{backup.Default: "7d", "gold": "30d", "free": "0", "plain": "7d"} {
+		if p := f.Classes[class]; p.Lock.String() != want || p.OverrideKept != 3 {
+			t.Errorf("class %s is locked for %s, want %s, and keeps %d", class, p.Lock, want, p.OverrideKept)
+		}
+	}
+	if f.Keys.MaxPeriod != 168*time.Hour || f.Keys.MinRetention.String() != "2w" || !f.Report.LockMail {
+		t.Errorf("got %+v", f.Keys)
+	}
+}
+
 func TestLettersGoAsTheSettingsSay(t *testing.T) {
 	s, err := Read(append([]string{
 		"STAFFELN_MAIL_CHANNELS=smtp,resend,log", "STAFFELN_MAIL_FROM=Backups <backups@example.org>", "STAFFELN_MAIL_REPLY_TO=help@example.org",

@@ -40,11 +40,11 @@ func FuzzWrite(f *testing.F) {
 		note := backup.DigestNote{Server: server2, Volume: volume, Why: why2}
 		gone := d.Removed[0]
 		gone.Name, gone.Why, gone.Kind = volume, why2, backup.Kind(kind)
-		d.Runs, d.Removed, d.Invalid, d.Overdue, d.Skipped = nil, nil, nil, nil, nil
+		d.Runs, d.Removed, d.Invalid, d.Overdue, d.Locked, d.Skipped = nil, nil, nil, nil, nil, nil
 		for i := range (runs%64 + 64) % 64 {
 			run.OK = i%2 == 0
 			d.Runs, d.Removed = append(d.Runs, run), append(d.Removed, gone)
-			d.Invalid, d.Overdue, d.Skipped = append(d.Invalid, note), append(d.Overdue, note), append(d.Skipped, note)
+			d.Invalid, d.Overdue, d.Locked, d.Skipped = append(d.Invalid, note), append(d.Overdue, note), append(d.Locked, note), append(d.Skipped, note)
 		}
 		w, err := Builtin().Write(d)
 		if err != nil {
@@ -69,7 +69,7 @@ func FuzzWrite(f *testing.F) {
 }
 
 // headlines are those of digest.txt.
-var headlines = []string{"FAILED", "OVERDUE: NO BACKUP AS YOUNG AS PROMISED", "VALUES THAT WERE NOT UNDERSTOOD", "QUOTA", "COMPLETE", "WORKS AGAIN", "REMOVED, AS THE POLICY SAYS", "NOT PROTECTED"}
+var headlines = []string{"FAILED", "OVERDUE: NO BACKUP AS YOUNG AS PROMISED", "CHANGES THAT ARE NOT IN FORCE YET", "VALUES THAT WERE NOT UNDERSTOOD", "QUOTA", "COMPLETE", "WORKS AGAIN", "REMOVED, AS THE POLICY SAYS", "NOT PROTECTED"}
 
 // void are the elements that have no end in HTML.
 var void = regexp.MustCompile(`<((?:meta|br)(?: [^<>]*)?)>`)
