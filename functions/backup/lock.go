@@ -11,8 +11,8 @@ import (
 // class protects, and that is not in force yet. Whoever has stolen the owner's
 // credentials has these rights, too: the lock's time is the owner's to notice.
 type Attempt struct {
-	// Since is when the service first saw it; zero for no attempt. Another change
-	// meanwhile leaves it as it is.
+	// Since is when the service first saw it; zero for no attempt. Another change is
+	// another attempt.
 	Since time.Time `json:"t,omitzero"`
 	// Why is what was changed last, in words: "metadata backup=no".
 	Why string `json:"w,omitempty"`
@@ -34,13 +34,17 @@ const wrongClock = 24 * time.Hour
 
 // again is an attempt that goes on, or begins now. first says that it begins.
 func (a Attempt) again(why string, now time.Time) (goesOn Attempt, first bool) {
-	first = a.None() || a.Since.After(now.Add(wrongClock))
+	first = !a.is(why) || a.Since.After(now.Add(wrongClock))
 	if first {
 		a.Since = now.UTC()
 	}
 	a.Why = plain(why, maxValue)
 	return a, first
 }
+
+// is says whether that was attempted already. Each change waits for the lock's whole
+// time: a harmless one must not open the door to another in the last minute.
+func (a Attempt) is(why string) bool { return !a.None() && a.Why == plain(why, maxValue) }
 
 // LockedUntil is when what was attempted in the class takes effect.
 func (p Policy) LockedUntil(a Attempt) time.Time {
@@ -138,8 +142,8 @@ type Decision struct {
 // Decide says what comes of a server's wish: it counts at once, unless the class that
 // the server is enrolled in is locked. Then a server that opts out, chooses another
 // class, or overrides schedule or retention otherwise, stays enrolled as it was until
-// the lock's time has passed since that was first seen; what counts then is the wish
-// of then. Who wishes again what is in force has attempted nothing.
+// the lock's time has passed since that very wish was first seen. Who wishes again what
+// is in force has attempted nothing.
 func (c Classes) Decide(s Server, w Wish, r Remembered, keys Keys, now time.Time) Decision {
 	before, enrolled := r.Enrolment, r.Enrolled
 	plain := Decision{Wish: w, Withdraw: r.Enrolled && !w.In}
@@ -158,10 +162,11 @@ func (c Classes) Decide(s Server, w Wish, r Remembered, keys Keys, now time.Time
 	if before.Attempt.None() && !guessed && w.Words == before.Words {
 		return plain // the owner has changed nothing: the operator's settings have
 	}
-	if r.Told && !before.Attempt.None() {
+	why := w.against(before, keys)
+	if r.Told && before.Attempt.is(why) {
 		now = before.Attempt.Since
 	}
-	a, first := before.Attempt.again(w.against(before, keys), now)
+	a, first := before.Attempt.again(why, now)
 	if !now.Before(p.LockedUntil(a)) {
 		plain.Wish.Why += fmt.Sprintf(", as of %s; the lock of class %s is over", a.Since.Format(time.RFC3339), p.Class)
 		return plain
@@ -225,7 +230,7 @@ func (c Classes) Enrol(d Decision, s Server, volumes map[string]Volume, r Rememb
 		}
 		all := append(slices.DeleteFunc(slices.Clone(before.Enrolments), func(o Enrolment) bool { return o.Server == e.Server }), e)
 		moment := now
-		if r.Told && !before.Attempt.None() {
+		if r.Told && before.Attempt.is(v.Skip) {
 			moment = before.Attempt.Since
 		}
 		v.Skip, v.Attempt = c.Strictest(all, now).LeaveOut(v.Skip, before, moment)

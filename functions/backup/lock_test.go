@@ -45,11 +45,11 @@ func TestWhatComesOfAWish(t *testing.T) {
 		{"a moment before the end", "backup=gold", "15T12:01 metadata backup=no", "backup=no", "gold, tried 15T12:01: metadata backup=no"},
 		{"at the end it counts", "backup=gold", "15T12:00 metadata backup=no", "backup=no", "withdrawn"},
 		{"and so does another class", "backup=gold", "15T12:00 metadata backup=silver", "backup=silver", "silver"},
-		{"what counts is the wish of then", "backup=gold", "15T12:00 metadata backup=no", "backup=gold backup-retention=1d", "gold 1d"},
-		{"another attempt does not begin anew", "backup=gold", "16T08:00 metadata backup=no", "backup=silver", "gold, tried 16T08:00: metadata backup=silver"},
+		{"another attempt begins anew", "backup=gold", "16T08:00 metadata backup=no", "backup=silver", "gold, first tried 22T12:00: metadata backup=silver"},
+		{"a harmless one does not open the door at the end", "backup=gold", "15T12:00 metadata backup-retention=9y", "backup=no", "gold, first tried 22T12:00: metadata backup=no"},
 		{"set back in time", "backup=gold", "16T08:00 metadata backup=no", "backup=gold", "gold"},
 		{"set back with its overrides", "backup=gold backup-retention=1y", "16T08:00 metadata backup=no", "backup=gold backup-retention=1y", "gold 1y"},
-		{"set back but for the overrides", "backup=gold backup-retention=1y", "16T08:00 metadata backup=no", "backup=gold", "gold 1y, tried 16T08:00: the end of metadata backup-retention=1y"},
+		{"set back but for the overrides", "backup=gold backup-retention=1y", "16T08:00 metadata backup=no", "backup=gold", "gold 1y, first tried 22T12:00: the end of metadata backup-retention=1y"},
 		{"an event that comes late does not begin anew", "backup=gold", "22T12:10 metadata backup=no", "backup=no", "gold, tried 22T12:10: metadata backup=no"},
 		{"one of a clock that was wrong does", "backup=gold", "29T12:00 metadata backup=no", "backup=no", "gold, first tried 22T12:00: metadata backup=no"},
 	} {
@@ -104,7 +104,7 @@ func TestNoLockEndsByANotification(t *testing.T) {
 	classes := lockedClasses()
 	s := Server{ID: "s1", Project: "p1", Metadata: map[string]string{"backup": "no"}, Volumes: []string{"v"}}
 	r := remembered("backup=gold", "15T12:00 metadata backup=no", classes)
-	r.Volumes = map[string]Protected{"v": {Volume: "v", Attempt: Attempt{Since: on("14T12:00"), Why: "x"}}}
+	r.Volumes = map[string]Protected{"v": {Volume: "v", Attempt: Attempt{Since: on("14T12:00"), Why: "volume metadata skip-volume-backup=yes"}}}
 	volumes := map[string]Volume{"v": {ID: "v", Metadata: map[string]string{"skip-volume-backup": "yes"}}}
 	for told, want := range map[bool]string{true: "gold, tried 15T12:00: metadata backup=no", false: "withdrawn"} {
 		r.Told = told
@@ -302,14 +302,15 @@ func TestWhatTheOwnerIsToldOfAnAttempt(t *testing.T) {
 	same(t, []bool{lockedClasses().Locked(), theClasses.Locked()}, []bool{true, false})
 }
 
-// Whatever a thief writes, and however often, nothing of it counts before the lock's
-// time has passed since the first of it.
+// Whatever a thief writes, and however often, nothing of it counts before it has stood
+// for the lock's time.
 func TestNothingCountsBeforeTheLockIsOver(t *testing.T) {
 	classes := lockedClasses()
 	rapid.Check(t, func(t *rapid.T) {
 		r := remembered("backup=gold backup-retention=1y", "", classes)
 		now := on("01T00:00")
 		var since time.Time
+		tried := ""
 		for range rapid.IntRange(1, 20).Draw(t, "changes") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 48).Draw(t, "hours")) * time.Hour)
 			s := Server{ID: "s1", Project: "p1"}
@@ -320,8 +321,8 @@ func TestNothingCountsBeforeTheLockIsOver(t *testing.T) {
 			old := w.In && w.Class == "gold" && w.Retention == "1y" && w.Schedule == ""
 			if old {
 				since = time.Time{}
-			} else if since.IsZero() {
-				since = now
+			} else if why := w.against(r.Enrolment, theKeys); since.IsZero() || why != tried {
+				since, tried = now, why
 			}
 			held := d.Wish.In && d.Wish.Class == "gold" && d.Wish.Retention == "1y" && d.Wish.Schedule == ""
 			if over := !since.IsZero() && !now.Before(since.AddDate(0, 0, 7)); held == over {
