@@ -211,10 +211,10 @@ func TestWhatComesOfAWishAfterTheLedgerWasLost(t *testing.T) {
 
 func TestTrails(t *testing.T) {
 	ours := func(volume, status, made, class string) CinderBackup {
-		return CinderBackup{ID: made, Project: "p", Volume: volume, Status: status, Created: on(made), Metadata: map[string]string{MetaAutomated: "True", MetaServer: "s", MetaClass: class}}
+		return CinderBackup{ID: made, Project: "p", Volume: volume, Status: status, Created: on(made), Origin: OriginService, Metadata: map[string]string{MetaAutomated: "True", MetaServer: "s", MetaClass: class}}
 	}
 	foreign := ours("v1", "available", "22T00:00", "gold")
-	foreign.Metadata = map[string]string{MetaServer: "s", MetaClass: "gold"}
+	foreign.Origin = OriginForged
 	got := Trails([]CinderBackup{
 		ours("v1", "available", "20T00:00", "silver"), ours("v1", "restoring", "21T00:00", "gold"), ours("v1", "available", "19T00:00", "bronze"),
 		ours("v1", "error", "22T00:00", "x"), ours("v1", "creating", "22T00:00", "x"), foreign, ours("v2", "available", "01T00:00", "gold"),
