@@ -18,7 +18,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"staffeln/functions"
-	"staffeln/functions/backup"
 	"staffeln/runtime/ledger"
 	"staffeln/testutil/simcloud"
 	"staffeln/testutil/world"
@@ -39,6 +38,8 @@ type Options struct {
 type Tally struct {
 	// Ticks are how often every function was looked for.
 	Ticks, Backups, Removals, Digests int
+	// Forged are the backups of tenants that carried our metadata.
+	Forged int
 	// Lived is how much time went by.
 	Lived time.Duration
 	// Faults are how often each kind was done to somebody.
@@ -48,6 +49,7 @@ type Tally struct {
 // Add adds another's counts.
 func (t *Tally) Add(o Tally) {
 	t.Ticks, t.Backups, t.Removals, t.Digests = t.Ticks+o.Ticks, t.Backups+o.Backups, t.Removals+o.Removals, t.Digests+o.Digests
+	t.Forged += o.Forged
 	t.Lived += o.Lived
 	if t.Faults == nil {
 		t.Faults = map[string]int{}
@@ -196,8 +198,12 @@ func (p *play) open() (err error) {
 	p.Cloud.SetQuota(p.Seeded.Projects["gamma"], simcloud.Quota{Volumes: -1, Gigabytes: -1, Backups: -1, BackupGigabytes: -1})
 	p.front = httptest.NewServer(p.Home.Front)
 	user := p.Seeded.Users[h.User]
+	makers := ""
+	if h.Makers == "shown" {
+		makers = fmt.Sprintf("\"backup:backup_project_attribute\": \"rule:admin_api or user_id:%s\"\n", user)
+	}
 	rule := fmt.Sprintf(`"rule:admin_api or user_id:%s or (project_id:%%(project_id)s and %s/v1/backup?backup_id=%%(id)s)"`, user, p.front.URL)
-	if err := p.Cloud.SetPolicy(fmt.Sprintf("\"backup:delete\": %s\n\"backup:update\": %s\n", rule, rule)); err != nil {
+	if err := p.Cloud.SetPolicy(fmt.Sprintf("\"backup:delete\": %s\n\"backup:update\": %s\n%s", rule, rule, makers)); err != nil {
 		return err
 	}
 	for len(p.servers()) > max(h.Servers, 1) {
@@ -266,6 +272,7 @@ func (p *play) count(kind string) {
 
 // step lets time pass and everything be looked for.
 func (p *play) step(d time.Duration) {
+	p.provoke()
 	p.must(p.Step(p.ctx, d))
 	p.tally.Ticks++
 }
@@ -297,10 +304,11 @@ func (p *play) volumes() []simcloud.Volume {
 	return all
 }
 
-// backups are those that are there, oldest first, ours or those of the tenants.
+// backups are those that are there, oldest first: those that the service made, or those
+// of the tenants, forged or not.
 func (p *play) backups(ours bool) []simcloud.Backup {
 	return slices.DeleteFunc(p.Cloud.Backups(), func(b simcloud.Backup) bool {
-		return b.Status == "deleted" || (b.Metadata[backup.MetaRun] != "") != ours
+		return b.Status == "deleted" || p.made(b) != ours
 	})
 }
 
