@@ -104,7 +104,9 @@ type play struct {
 	ledger *ledger.Ledger
 	box    *world.Mailbox
 	front  *httptest.Server
-	act    int // under way
+	// wrap stands between the service and the cloud; a test's own.
+	wrap func(functions.Cloud) functions.Cloud
+	act  int // under way
 
 	mu     sync.Mutex
 	broken *Broken
@@ -115,37 +117,42 @@ type play struct {
 }
 
 // Play plays a history. The error is a [*Broken], or one of the simulator itself.
-func (h History) Play(ctx context.Context, o Options) (tally Tally, err error) {
+func (h History) Play(ctx context.Context, o Options) (Tally, error) {
 	p := newPlay(ctx, h, o)
+	err := p.run()
+	return p.tally, err
+}
+
+func (p *play) run() (err error) {
 	defer func() {
 		if said := recover(); said != nil {
 			err = p.fail("panic", "%v\n%s", said, debug.Stack())
 		}
-		tally = p.tally
 	}()
 	defer p.close()
 	if err := p.open(); err != nil {
-		return p.tally, err
+		return err
 	}
-	for p.act = range h.Acts {
-		a := h.Acts[p.act]
+	for p.act = range p.history.Acts {
+		a := p.history.Acts[p.act]
 		p.say("%s  %s", p.Now().Format("2006-01-02 15:04:05"), a)
 		acts[a.Do](p, a)
 		if p.check(); p.broken != nil {
-			return p.tally, p.broken
+			return p.broken
 		}
 	}
-	p.act = len(h.Acts)
+	p.act = len(p.history.Acts)
 	p.end()
-	p.tally.Lived = p.Now().Sub(h.Start)
+	p.tally.Lived = p.Now().Sub(p.history.Start)
 	if p.broken != nil {
-		return p.tally, p.broken
+		return p.broken
 	}
-	return p.tally, ctx.Err()
+	return p.ctx.Err()
 }
 
 func newPlay(ctx context.Context, h History, o Options) *play {
-	return &play{history: h, ctx: ctx, o: o, box: &world.Mailbox{}, tally: Tally{Faults: map[string]int{}}}
+	return &play{history: h, ctx: ctx, o: o, box: &world.Mailbox{}, tally: Tally{Faults: map[string]int{}},
+		wrap: func(c functions.Cloud) functions.Cloud { return c }}
 }
 
 func (p *play) open() (err error) {
@@ -178,7 +185,7 @@ func (p *play) open() (err error) {
 	h := p.history
 	p.World, err = world.New(p.ctx, world.Options{
 		Start: h.Start, User: h.User, Log: log, Mail: p.box, Post: p.post,
-		Wrap: func(c functions.Cloud) functions.Cloud { return witness{c, p} },
+		Wrap: func(c functions.Cloud) functions.Cloud { return witness{p.wrap(c), p} },
 		Environ: append([]string{
 			"STAFFELN_REDIS_URL=" + address, "STAFFELN_TEMPLATES=" + dir, "STAFFELN_REPORT_RECIPIENTS=" + owner,
 		}, h.Settings...),
