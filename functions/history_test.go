@@ -29,6 +29,8 @@ type tale struct {
 	// has failed is known to nobody else.
 	emptied int
 	said    *lines
+	// box is where letters end, where there are any.
+	box *world.Mailbox
 	// removing checks every removal against what the rules say of the truth.
 	removing *witness
 }
@@ -38,7 +40,7 @@ func tell(t *testing.T, o world.Options) *tale {
 	if o.Start.IsZero() {
 		o.Start = sunday
 	}
-	s := &tale{T: t, ctx: t.Context(), said: &lines{}}
+	s := &tale{T: t, ctx: t.Context(), said: &lines{}, box: o.Mail}
 	s.removing = &witness{tale: s}
 	o.Log = slog.New(slog.NewTextHandler(s.said, nil))
 	o.Wrap = func(c functions.Cloud) functions.Cloud { s.removing.Cloud = c; return s.removing }

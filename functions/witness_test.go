@@ -94,16 +94,21 @@ func (s *tale) holdingOf(volume string, all []simcloud.Backup) backup.Holding {
 		if b.Volume == volume && b.Status != "deleted" {
 			h.Backups = append(h.Backups, backup.CinderBackup{ID: b.ID, Name: b.Name, Project: b.Project, Volume: b.Volume, Status: b.Status,
 				FailReason: b.FailReason, Size: b.Size, Incremental: b.Parent != "", Dependents: children[b.ID], Container: b.Container,
-				Created: b.Created, Metadata: b.Metadata, Maker: b.Maker})
+				Created: b.Created, Metadata: b.Metadata, Maker: b.Maker, Origin: s.origin(b)})
 		}
 	}
-	s.makers().Judge(h.Backups, backup.Evidence{})
 	return h
 }
 
-// makers are the service's users, of which a world has one.
-func (s *tale) makers() backup.Makers {
-	return backup.Makers{s.Seeded.Users["backup-svc"], s.Seeded.Users["backup-min"]}
+// origin is whose a backup is by the truth, whatever its metadata say.
+func (s *tale) origin(b simcloud.Backup) backup.Origin {
+	switch {
+	case b.Metadata[backup.MetaAutomated] == "":
+		return backup.OriginTenant
+	case s.made(b):
+		return backup.OriginService
+	}
+	return backup.OriginForged
 }
 
 // fates are what the rules say of a volume that is protected by the default policy,
@@ -142,7 +147,7 @@ func (s *tale) points() {
 	s.Helper()
 	had, have := map[string]bool{}, map[string]bool{}
 	for _, b := range s.Cloud.Backups() {
-		if b.Metadata[backup.MetaRun] == "" || !slices.Contains(s.makers(), b.Maker) {
+		if b.Metadata[backup.MetaRun] == "" || !s.made(b) {
 			continue
 		}
 		have[b.Volume] = have[b.Volume] || b.Status == "available" || b.Status == "restoring"

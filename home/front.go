@@ -77,6 +77,9 @@ func newFront(h *Home) *Front {
 	return f
 }
 
+// Know lets the policy check ask OpenStack, which also tells it who the service user is.
+func (f *Front) Know(c *openstack.Cloud) { f.cloud.Store(c) }
+
 // Begin makes readiness what the checks say. Until then the process is not ready.
 func (f *Front) Begin(checks ...Check) {
 	f.mu.Lock()

@@ -135,7 +135,7 @@ func init() {
 		// A tenant's own backups: "full", "incremental", or the newest "removed".
 		"manual": func(p *play, a Act) {
 			if a.What == "removed" {
-				all := p.backups(false)
+				all := slices.DeleteFunc(p.backups(false), marked)
 				slices.Reverse(all)
 				if b, ok := one(all, 0); ok {
 					p.ask(p.whose(b.Project), "DELETE", "backups/"+b.ID, nil, nil)
@@ -149,6 +149,25 @@ func init() {
 		},
 		// A tenant tries to get rid of a backup of ours.
 		"attack": attack,
+		// A tenant makes a backup of which the metadata say that it is ours; n=1 for an
+		// incremental one. What else they say is in the table of forgeries. "changed" gives
+		// such metadata to the newest backup by hand, "removed" removes the newest forged one.
+		"forge": func(p *play, a Act) {
+			p.forge(a)
+			p.soon()
+		},
+		// A tenant does so before every nth look from now on: "on", or "off".
+		"hostile": func(p *play, a Act) {
+			if p.hostile = nil; a.What == "on" {
+				p.hostile = &a
+			}
+		},
+		// An operator adopts what nobody knows the maker of, in one project, and is right.
+		"adopt": func(p *play, a Act) {
+			p.adopt(p.tenants()[a.Which%3], p.unverified)
+			p.must(p.ledger.AskReconcile(p.ctx))
+			p.soon()
+		},
 		// A project's quota: "none", what is "used", a "few" more, or "unlimited".
 		"quota": func(p *play, a Act) {
 			project := p.tenants()[a.Which%3]

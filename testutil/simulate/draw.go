@@ -41,8 +41,15 @@ var starts = []time.Time{
 func Draw(seed uint64) History {
 	r := rand.New(rand.NewPCG(seed, 20261122))
 	e := eras[pick(r, 6, 3, 1)]
+	user, makers := "backup-svc", ""
+	switch r.IntN(4) {
+	case 0, 1:
+		user = "backup-min"
+	case 2:
+		user, makers = "backup-min", "shown"
+	}
 	h := History{
-		Start: of(r, starts...), User: of(r, "backup-svc", "backup-min"), Servers: of(r, 2, 2, 3, 5), Pace: e.pace, Period: e.period,
+		Start: of(r, starts...), User: user, Makers: makers, Servers: of(r, 2, 2, 3, 5), Pace: e.pace, Period: e.period,
 		Backup: of(r, 3*time.Minute, 3*time.Minute, 20*time.Minute, 40*time.Minute), Deletion: of(r, 0, 40*time.Second, 7*time.Minute),
 		Settings: append([]string{
 			"STAFFELN_SHARDS=" + of(r, "1", "1", "2"),
@@ -55,6 +62,9 @@ func Draw(seed uint64) History {
 			"STAFFELN_BRAKE_PERCENT=" + of(r, "30", "50", "100"),
 		}, e.settings...),
 	}
+	if r.IntN(3) == 0 {
+		h.Acts = append(h.Acts, Act{Do: "hostile", What: "on", Which: r.IntN(64), N: 1 + r.IntN(8)})
+	}
 	for range 5 + r.IntN(e.acts-4) {
 		h.Acts = append(h.Acts, drawAct(r, e))
 	}
@@ -65,7 +75,7 @@ func Draw(seed uint64) History {
 func drawAct(r *rand.Rand, e era) Act {
 	which := r.IntN(64)
 	some := func(most int) time.Duration { return time.Duration(1+r.IntN(most)) * e.pace }
-	switch pick(r, 20, 25, 10, 45) {
+	switch pick(r, 20, 25, 10, 45, 20) {
 	case 0:
 		return Act{Do: "pass", For: some(e.longest * int(e.period/e.pace))}
 	case 1:
@@ -96,6 +106,13 @@ func drawAct(r *rand.Rand, e era) Act {
 			Act{Do: "project", What: "role", Which: which, For: some(12)},
 			Act{Do: "drift", Which: which},
 			Act{Do: "stuck", Which: which})
+	case 4:
+		return of(r,
+			Act{Do: "forge", What: of(r, forgeries...), Which: which, N: r.IntN(2)},
+			Act{Do: "forge", What: of(r, forgeries...), Which: which, N: r.IntN(2)},
+			Act{Do: "forge", What: of(r, "changed", "removed"), Which: which},
+			Act{Do: "hostile", What: of(r, "on", "on", "on", "off"), Which: which, N: 1 + r.IntN(6)},
+			Act{Do: "adopt", Which: which})
 	}
 	every := 1 + r.IntN(4)
 	for_ := some(6)

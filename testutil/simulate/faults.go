@@ -25,7 +25,8 @@ var requestFaults = []string{"lost", "unheard", "later", "truncated", "nothing",
 var otherFaults = []string{"notifications lost", "notifications doubled", "notifications delayed", "notifications reordered",
 	"mail unreachable", "mail unanswered", "mail refused", "redis refused", "redis slow", "redis twice", "redis emptied", "redis older",
 	"killed", "killed deaf", "stalled", "cinder-backup restarted", "cinder-backup down", "backup failed", "clock jumped", "tokens revoked",
-	"garbage message", "project disabled", "project role", "attack"}
+	"garbage message", "project disabled", "project role", "attack",
+	"forged", "forged metadata", "forged removed", "adopted"}
 
 // faults are those that are on.
 type faults struct {
@@ -211,6 +212,7 @@ func (p *play) break_(call func() error) error {
 		return call()
 	}
 	p.count("redis " + a.What)
+	p.shaken.Store(true)
 	switch a.What {
 	case "slow": // carried out, and not heard of
 		_ = call()
@@ -254,6 +256,7 @@ func kill(p *play, a Act) {
 	} else {
 		p.count("killed")
 	}
+	p.shaken.Store(true)
 	p.Kill(a.N, a.What == "deaf")
 	p.step(30 * time.Second)
 	p.step(30 * time.Second)
@@ -284,6 +287,7 @@ func stall(p *play, a Act) {
 			p.unclaim()
 			p.stalling = true
 			for left := long; left > 0; left -= p.history.Pace {
+				p.provoke()
 				p.must(p.twin.Step(p.ctx, min(left, p.history.Pace)))
 				p.tally.Ticks++
 			}

@@ -24,6 +24,9 @@ type History struct {
 	// User is the service user: "backup-svc", an admin, or "backup-min" with the least
 	// rights.
 	User string
+	// Makers is "shown" where Cinder's policy lets the service user see who made a
+	// backup, as it lets every admin; "" for Cinder's defaults.
+	Makers string
 	// Pace is how far apart ticks are while nothing happens.
 	Pace time.Duration
 	// Period is that of the default policy; waits are measured in it.
@@ -71,6 +74,9 @@ func (h History) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "start %s\nuser %s\nservers %d\npace %s\nperiod %s\nbackup %s\ndeletion %s\n",
 		h.Start.UTC().Format(time.RFC3339), h.User, h.Servers, h.Pace, h.Period, h.Backup, h.Deletion)
+	if h.Makers != "" {
+		fmt.Fprintf(&b, "makers %s\n", h.Makers)
+	}
 	for _, s := range h.Settings {
 		fmt.Fprintf(&b, "set %s\n", s)
 	}
@@ -111,6 +117,8 @@ func (h *History) line(line string) (err error) {
 		h.Start, err = time.Parse(time.RFC3339, rest)
 	case "user":
 		h.User = rest
+	case "makers":
+		h.Makers = rest
 	case "servers":
 		h.Servers, err = strconv.Atoi(rest)
 	case "pace":

@@ -18,7 +18,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"staffeln/functions"
-	"staffeln/functions/backup"
 	"staffeln/runtime/ledger"
 	"staffeln/testutil/simcloud"
 	"staffeln/testutil/world"
@@ -39,6 +38,8 @@ type Options struct {
 type Tally struct {
 	// Ticks are how often every function was looked for.
 	Ticks, Backups, Removals, Digests int
+	// Forged are the backups of tenants that carried our metadata.
+	Forged int
 	// Lived is how much time went by.
 	Lived time.Duration
 	// Faults are how often each kind was done to somebody.
@@ -48,6 +49,7 @@ type Tally struct {
 // Add adds another's counts.
 func (t *Tally) Add(o Tally) {
 	t.Ticks, t.Backups, t.Removals, t.Digests = t.Ticks+o.Ticks, t.Backups+o.Backups, t.Removals+o.Removals, t.Digests+o.Digests
+	t.Forged += o.Forged
 	t.Lived += o.Lived
 	if t.Faults == nil {
 		t.Faults = map[string]int{}
@@ -102,7 +104,9 @@ type play struct {
 	ledger *ledger.Ledger
 	box    *world.Mailbox
 	front  *httptest.Server
-	act    int // under way
+	// wrap stands between the service and the cloud; a test's own.
+	wrap func(functions.Cloud) functions.Cloud
+	act  int // under way
 
 	mu     sync.Mutex
 	broken *Broken
@@ -113,37 +117,42 @@ type play struct {
 }
 
 // Play plays a history. The error is a [*Broken], or one of the simulator itself.
-func (h History) Play(ctx context.Context, o Options) (tally Tally, err error) {
+func (h History) Play(ctx context.Context, o Options) (Tally, error) {
 	p := newPlay(ctx, h, o)
+	err := p.run()
+	return p.tally, err
+}
+
+func (p *play) run() (err error) {
 	defer func() {
 		if said := recover(); said != nil {
 			err = p.fail("panic", "%v\n%s", said, debug.Stack())
 		}
-		tally = p.tally
 	}()
 	defer p.close()
 	if err := p.open(); err != nil {
-		return p.tally, err
+		return err
 	}
-	for p.act = range h.Acts {
-		a := h.Acts[p.act]
+	for p.act = range p.history.Acts {
+		a := p.history.Acts[p.act]
 		p.say("%s  %s", p.Now().Format("2006-01-02 15:04:05"), a)
 		acts[a.Do](p, a)
 		if p.check(); p.broken != nil {
-			return p.tally, p.broken
+			return p.broken
 		}
 	}
-	p.act = len(h.Acts)
+	p.act = len(p.history.Acts)
 	p.end()
-	p.tally.Lived = p.Now().Sub(h.Start)
+	p.tally.Lived = p.Now().Sub(p.history.Start)
 	if p.broken != nil {
-		return p.tally, p.broken
+		return p.broken
 	}
-	return p.tally, ctx.Err()
+	return p.ctx.Err()
 }
 
 func newPlay(ctx context.Context, h History, o Options) *play {
-	return &play{history: h, ctx: ctx, o: o, box: &world.Mailbox{}, tally: Tally{Faults: map[string]int{}}}
+	return &play{history: h, ctx: ctx, o: o, box: &world.Mailbox{}, tally: Tally{Faults: map[string]int{}},
+		wrap: func(c functions.Cloud) functions.Cloud { return c }}
 }
 
 func (p *play) open() (err error) {
@@ -176,7 +185,7 @@ func (p *play) open() (err error) {
 	h := p.history
 	p.World, err = world.New(p.ctx, world.Options{
 		Start: h.Start, User: h.User, Log: log, Mail: p.box, Post: p.post,
-		Wrap: func(c functions.Cloud) functions.Cloud { return witness{c, p} },
+		Wrap: func(c functions.Cloud) functions.Cloud { return witness{p.wrap(c), p} },
 		Environ: append([]string{
 			"STAFFELN_REDIS_URL=" + address, "STAFFELN_TEMPLATES=" + dir, "STAFFELN_REPORT_RECIPIENTS=" + owner,
 		}, h.Settings...),
@@ -196,8 +205,12 @@ func (p *play) open() (err error) {
 	p.Cloud.SetQuota(p.Seeded.Projects["gamma"], simcloud.Quota{Volumes: -1, Gigabytes: -1, Backups: -1, BackupGigabytes: -1})
 	p.front = httptest.NewServer(p.Home.Front)
 	user := p.Seeded.Users[h.User]
+	makers := ""
+	if h.Makers == "shown" {
+		makers = fmt.Sprintf("\"backup:backup_project_attribute\": \"rule:admin_api or user_id:%s\"\n", user)
+	}
 	rule := fmt.Sprintf(`"rule:admin_api or user_id:%s or (project_id:%%(project_id)s and %s/v1/backup?backup_id=%%(id)s)"`, user, p.front.URL)
-	if err := p.Cloud.SetPolicy(fmt.Sprintf("\"backup:delete\": %s\n\"backup:update\": %s\n", rule, rule)); err != nil {
+	if err := p.Cloud.SetPolicy(fmt.Sprintf("\"backup:delete\": %s\n\"backup:update\": %s\n%s", rule, rule, makers)); err != nil {
 		return err
 	}
 	for len(p.servers()) > max(h.Servers, 1) {
@@ -266,6 +279,7 @@ func (p *play) count(kind string) {
 
 // step lets time pass and everything be looked for.
 func (p *play) step(d time.Duration) {
+	p.provoke()
 	p.must(p.Step(p.ctx, d))
 	p.tally.Ticks++
 }
@@ -297,10 +311,11 @@ func (p *play) volumes() []simcloud.Volume {
 	return all
 }
 
-// backups are those that are there, oldest first, ours or those of the tenants.
+// backups are those that are there, oldest first: those that the service made, or those
+// of the tenants, forged or not.
 func (p *play) backups(ours bool) []simcloud.Backup {
 	return slices.DeleteFunc(p.Cloud.Backups(), func(b simcloud.Backup) bool {
-		return b.Status == "deleted" || (b.Metadata[backup.MetaRun] != "") != ours
+		return b.Status == "deleted" || p.made(b) != ours
 	})
 }
 

@@ -30,10 +30,9 @@ type truth struct {
 	left    map[string]time.Time
 	failing map[string]int
 	drifted []string
-	// ours are the backups of ours ever seen, asked those that we asked Cinder to
-	// remove and how often.
-	ours  map[string]bool
+	// asked are the backups that we asked Cinder to remove and how often.
 	asked map[string]int
+	makers
 	// wanted is since when each volume has been protected without a break.
 	wanted map[string]time.Time
 	// failed are the runs that the ledger ever held as failed.
@@ -55,7 +54,7 @@ type truth struct {
 
 func (t *truth) init(p *play) {
 	t.left, t.failing = map[string]time.Time{}, map[string]int{}
-	t.ours, t.asked = map[string]bool{}, map[string]int{}
+	t.asked, t.copied = map[string]int{}, map[string]time.Time{}
 	t.wanted, t.failed = map[string]time.Time{}, map[string]time.Time{}
 	p.remember()
 }
@@ -103,6 +102,12 @@ func (p *play) removing(id string) {
 	if !there {
 		return
 	}
+	switch {
+	case !p.made(b):
+		p.fail("I3", "backup %s (%s) was to be deleted, and the service did not make it", id, b.Name)
+	case p.unverified(b):
+		p.fail("I7", "backup %s (%s) was to be deleted, and nobody can know that the service made it", id, b.Name)
+	}
 	p.mu.Lock()
 	p.asked[id]++
 	times, now := p.asked[id], p.Now()
@@ -136,7 +141,7 @@ func (p *play) removing(id string) {
 		return
 	}
 	for _, other := range same {
-		if other.ID != id && other.Status == "available" && other.Metadata[backup.MetaRun] != "" && other.Created.After(b.Created) {
+		if other.ID != id && other.Status == "available" && p.made(other) && other.Created.After(b.Created) {
 			return
 		}
 	}
@@ -183,7 +188,7 @@ func (p *play) holding(project, volume string, all []simcloud.Backup) backup.Hol
 		if b.Volume == volume && b.Project == project && b.Status != "deleted" {
 			h.Backups = append(h.Backups, backup.CinderBackup{ID: b.ID, Name: b.Name, Project: b.Project, Volume: b.Volume, Status: b.Status,
 				FailReason: b.FailReason, Size: b.Size, Incremental: b.Parent != "", Dependents: children[b.ID], Container: b.Container,
-				Created: b.Created, Metadata: b.Metadata})
+				Created: b.Created, Metadata: b.Metadata, Maker: b.Maker, Origin: p.origin(b)})
 		}
 	}
 	return h
@@ -195,14 +200,13 @@ func (p *play) check() {
 	p.once(all)
 	p.points(all)
 	for _, b := range all {
-		ours := b.Metadata[backup.MetaRun] != ""
+		ours := p.made(b)
 		switch {
-		case p.ours[b.ID] && !ours:
+		case ours && b.Metadata[backup.MetaRun] == "":
 			p.fail("I2", "backup %s has lost its metadata", b.ID)
 		case ours && b.Status == "deleted" && p.asked[b.ID] == 0:
 			p.fail("I2", "backup %s (%s) is gone, and we did not ask for it", b.ID, b.Name)
 		}
-		p.ours[b.ID] = p.ours[b.ID] || ours
 	}
 	for _, project := range p.tenants() {
 		runs, err := p.ledger.Finished(p.ctx, project, 10_000)
@@ -232,24 +236,31 @@ func (p *play) check() {
 	}
 }
 
-// once checks that no slot has two backups (I1), and that no slot is tried for ever
-// (I4).
+// once checks that the service made no two backups of a slot (I1), and that it tries no
+// slot for ever (I4).
+//
+// Where the maker is hidden, I1 reads weaker: a slot may be made again once nobody can
+// know any more who made what is there.
 func (p *play) once(all []simcloud.Backup) {
 	slots := map[string][]simcloud.Backup{}
 	for _, b := range all {
-		if run := b.Metadata[backup.MetaRun]; run != "" {
+		if run := b.Metadata[backup.MetaRun]; run != "" && p.made(b) {
 			slots[run] = append(slots[run], b)
 		}
 	}
 	for _, run := range slices.Sorted(maps.Keys(slots)) {
 		good, bad, there := 0, 0, 0
 		var each []string
+		var before *simcloud.Backup
 		for _, b := range slots[run] {
 			each = append(each, fmt.Sprintf("%s attempt %s %s %q", b.Created.Format("2006-01-02T15:04:05"), b.Metadata[backup.MetaAttempt], b.Status, b.FailReason))
 			switch {
 			case strings.Contains(b.FailReason, "Service not found"): // taken by nobody, and no attempt
+			case b.FailReason == "" && before != nil && p.doubtful(*before, b.Created):
+				before = &b
 			case b.FailReason == "":
 				good++
+				before = &b
 				if b.Status != "deleted" {
 					there++
 				}
@@ -272,7 +283,7 @@ func (p *play) points(all []simcloud.Backup) {
 	had, have := map[string]bool{}, map[string]bool{}
 	for _, b := range all {
 		v, lives := p.Cloud.Volume(b.Volume)
-		if b.Metadata[backup.MetaRun] == "" || !lives || v.Project != b.Project {
+		if !p.made(b) || !lives || v.Project != b.Project {
 			continue
 		}
 		have[b.Volume] = have[b.Volume] || b.Status == "available" || b.Status == "restoring"
@@ -287,13 +298,19 @@ func (p *play) points(all []simcloud.Backup) {
 
 // late are the volumes whose promise is broken without any doubt: protected for four
 // periods, and the newest restore point is older than that. They are by their names.
+//
+// Where the maker is hidden and Redis has lost something, nobody knows the restore points
+// from before: the volume counts as one that has just come.
 func (p *play) late(project string, at time.Time) (names []string) {
 	far := at.Add(-4*p.history.Period - 3*p.history.Pace)
 	newest := map[string]time.Time{}
 	for _, b := range p.Cloud.Backups() {
-		if b.Project == project && b.Metadata[backup.MetaRun] != "" && b.FailReason == "" && b.Created.After(newest[b.Volume]) {
+		if b.Project == project && p.made(b) && b.FailReason == "" && b.Created.After(newest[b.Volume]) {
 			newest[b.Volume] = b.Created
 		}
+	}
+	if p.hidden() && p.lostSince(far) {
+		return nil
 	}
 	for id, since := range p.wanted {
 		v, there := p.Cloud.Volume(id)
@@ -378,11 +395,11 @@ func (p *play) digests() {
 	good := map[string]simcloud.Backup{}
 	for _, b := range p.Cloud.Backups() {
 		run := b.Metadata[backup.MetaRun]
-		if run == "" || b.Ended.IsZero() || b.FailReason != "" {
+		if !p.made(b) || b.Ended.IsZero() || b.FailReason != "" {
 			continue
 		}
 		good[run] = b
-		if len(in[run]) == 0 && b.Ended.Before(settled) && !excused(b.Ended) {
+		if len(in[run]) == 0 && b.Ended.Before(settled) && !excused(b.Ended) && !p.doubtful(b, p.Now()) {
 			p.fail("I5", "run %s was complete at %s, and is in no digest", run, b.Ended.Format(time.RFC3339))
 		}
 	}
@@ -407,6 +424,7 @@ func (p *play) digests() {
 // end puts everything right that is somebody's to put right, and checks that then
 // everything is as if nothing had ever been wrong (I6), also with an empty Redis (I7).
 func (p *play) end() {
+	p.hostile = nil
 	p.say("%s  the end begins", p.Now().Format("2006-01-02 15:04:05"))
 	for _, s := range p.servers() {
 		p.Cloud.SetServerLocked(s.ID, false)
@@ -450,7 +468,13 @@ func (p *play) end() {
 	p.gone = true
 	p.mu.Unlock()
 	p.forget()
+	// Where the maker is hidden, the new ledger cannot know what only the old one vouched
+	// for: an operator has to say so, and then the same is decided again.
+	vouched := p.vouched()
 	p.must(p.side.FlushDB(p.ctx).Err())
+	for _, project := range p.tenants() {
+		p.adopt(project, func(b simcloud.Backup) bool { return vouched[b.ID] })
+	}
 	for range 3 {
 		p.soon()
 	}
@@ -479,11 +503,15 @@ func (p *play) end() {
 	}
 	p.check()
 	for _, b := range p.Cloud.Backups() {
-		if b.Metadata[backup.MetaRun] != "" {
-			p.tally.Backups++
-			if b.Status == "deleted" {
-				p.tally.Removals++
+		if !p.made(b) {
+			if marked(b) {
+				p.tally.Forged++
 			}
+			continue
+		}
+		p.tally.Backups++
+		if b.Status == "deleted" {
+			p.tally.Removals++
 		}
 	}
 }
@@ -495,7 +523,7 @@ func (p *play) mend() {
 			p.Cloud.SetBackupStatus(b.ID, "available")
 		}
 	}
-	manual := p.backups(false)
+	manual := slices.DeleteFunc(p.backups(false), marked) // the forged ones stay to the end
 	slices.Reverse(manual)
 	for _, b := range manual {
 		p.ask(p.whose(b.Project), "DELETE", "backups/"+b.ID, nil, nil)
@@ -512,7 +540,7 @@ func (p *play) fresh(policy backup.Policy) {
 	slot := policy.Schedule.Slot(p.Now())
 	newest := map[string]simcloud.Backup{}
 	for _, b := range p.Cloud.Backups() {
-		if b.Status == "available" && b.Metadata[backup.MetaRun] != "" && b.Created.After(newest[b.Volume].Created) {
+		if b.Status == "available" && p.made(b) && b.Created.After(newest[b.Volume].Created) {
 			newest[b.Volume] = b
 		}
 	}
@@ -555,6 +583,11 @@ func (p *play) fresh(policy backup.Policy) {
 	p.must(err)
 	if totals["overdue"] > 0 {
 		p.fail("I8", "the metrics say that %d volumes are overdue, and none is", totals["overdue"])
+	}
+	for origin, want := range p.foreign() {
+		if totals[string(origin)] != want {
+			p.fail("I6", "the metrics say that %d backups are %s, and %d are", totals[string(origin)], origin, want)
+		}
 	}
 }
 

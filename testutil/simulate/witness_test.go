@@ -22,7 +22,12 @@ var calm = History{
 // begin plays it for some hours.
 func begin(t *testing.T, hours time.Duration) *play {
 	t.Helper()
-	p := newPlay(t.Context(), calm, Options{})
+	return beginAs(t, calm, hours)
+}
+
+func beginAs(t *testing.T, h History, hours time.Duration) *play {
+	t.Helper()
+	p := newPlay(t.Context(), h, Options{})
 	t.Cleanup(p.close)
 	if err := p.open(); err != nil {
 		t.Fatal(err)
@@ -37,6 +42,12 @@ func begin(t *testing.T, hours time.Duration) *play {
 func TestTheWitnessNotices(t *testing.T) {
 	ours := func(p *play, status string) simcloud.Backup {
 		all := slices.DeleteFunc(p.backups(true), func(b simcloud.Backup) bool { return b.Status != status })
+		return all[len(all)-1]
+	}
+	forged := func(p *play) simcloud.Backup {
+		p.forge(Act{Do: "forge", What: "next", Which: slices.IndexFunc(p.volumes(), func(v simcloud.Volume) bool { return v.ID == ours(p, "available").Volume })})
+		p.pass(10*time.Minute, 5*time.Minute)
+		all := slices.DeleteFunc(p.backups(false), func(b simcloud.Backup) bool { return !marked(b) })
 		return all[len(all)-1]
 	}
 	for name, tc := range map[string]struct {
@@ -59,6 +70,42 @@ func TestTheWitnessNotices(t *testing.T) {
 			attack(p, Act{Do: "attack", What: "delete", Which: len(p.backups(true)) - 1})
 		}, "I2"},
 		"the removal of the newest restore point": {func(p *play) { p.removing(ours(p, "available").ID) }, "I3"},
+		"the removal of what a tenant forged":     {func(p *play) { p.removing(forged(p).ID) }, "I3"},
+		"a restore point that is only forged": {func(p *play) {
+			// Nobody has heard of it: to the owner it looks like one of ours.
+			b := forged(p)
+			for _, mine := range p.backups(true) {
+				if mine.Volume == b.Volume {
+					p.asked[mine.ID]++
+					p.must(p.Home.Cloud.DeleteBackup(p.ctx, mine.Project, mine.ID))
+				}
+			}
+			p.Cloud.SetInject(func(_ *http.Request, op string) *simcloud.Fault {
+				if op == "POST /volume/backups" {
+					return simcloud.Refused(500, "no")
+				}
+				return nil
+			})
+			p.pass(20*time.Minute, time.Minute)
+		}, "I3"},
+		"a digest that tells of what is only forged": {func(p *play) {
+			b := forged(p)
+			p.must(p.box.Take(backup.Letter{Key: "forged", To: []backup.Person{{Address: owner}}, Text: "run " + b.Metadata[backup.MetaRun] + " ok\n"}, p.Now()))
+			p.digests()
+		}, "I5"},
+		"a tenant who may not delete what is not ours": {func(p *play) {
+			b := forged(p)
+			p.must(p.ledger.PutRecords(p.ctx, b.Project, []backup.Record{{ID: b.ID, Volume: b.Volume, Project: b.Project, Status: b.Status, Kind: backup.Full,
+				Created: b.Created, Slot: b.Created, Size: 1, Proof: backup.ByOperator}}))
+			p.forge(Act{Do: "forge", What: "removed"})
+		}, "I2"},
+		"forged backups that no metric tells of": {func(p *play) {
+			forged(p)
+			p.must(p.ledger.AskReconcile(p.ctx))
+			p.soon()
+			p.must(p.ledger.Total(p.ctx, "forged", 0))
+			p.fresh(p.Policies()[backup.Default])
+		}, "I6"},
 		"a removal before the ledger is rebuilt": {func(p *play) {
 			p.gone = true
 			p.must(p.side.FlushDB(p.ctx).Err())
@@ -155,5 +202,65 @@ func TestShorten(t *testing.T) {
 	}
 	if tries > 20 {
 		t.Errorf("%d tries", tries)
+	}
+}
+
+// Where the service user does not see who made a backup: what reads weaker then, and what
+// does not.
+func TestTheWitnessNoticesWhereTheMakerIsHidden(t *testing.T) {
+	for name, tc := range map[string]struct {
+		do   func(p *play)
+		want string
+	}{
+		"a removal of what nobody vouches for": {func(p *play) {
+			p.forget()
+			p.must(p.side.FlushDB(p.ctx).Err())
+			p.pass(10*time.Minute, time.Minute)
+			p.removing(p.backups(true)[0].ID)
+		}, "I7"},
+		"a removal of the same, adopted by an operator": {func(p *play) {
+			p.pass(2*time.Hour, p.history.Pace)
+			b := p.backups(true)[0]
+			p.forget()
+			p.must(p.side.FlushDB(p.ctx).Err())
+			p.pass(10*time.Minute, time.Minute)
+			p.adopt(b.Project, p.unverified)
+			if !p.proven(b) || p.unverified(b) {
+				p.fail("panic", "nobody vouches for it")
+			}
+		}, ""},
+		"a second backup of a slot": {func(p *play) {
+			b := p.backups(true)[0]
+			_, err := p.Home.Cloud.CreateBackup(p.ctx, b.Project, backup.Request{Volume: b.Volume, Name: "twin", Metadata: maps.Clone(b.Metadata)})
+			p.must(err)
+		}, "I1"},
+		"a slot made again after Redis was emptied": {func(p *play) {
+			p.forget()
+			p.must(p.side.FlushDB(p.ctx).Err())
+			p.pass(time.Hour, p.history.Pace)
+		}, ""},
+		"and a third time": {func(p *play) {
+			p.forget()
+			p.must(p.side.FlushDB(p.ctx).Err())
+			p.pass(30*time.Minute, p.history.Pace)
+			b := p.backups(true)[len(p.backups(true))-1]
+			_, err := p.Home.Cloud.CreateBackup(p.ctx, b.Project, backup.Request{Volume: b.Volume, Name: "twin", Metadata: maps.Clone(b.Metadata)})
+			p.must(err)
+		}, "I1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := calm
+			h.User = "backup-min"
+			p := beginAs(t, h, 7)
+			tc.do(p)
+			p.check()
+			found := ""
+			if p.broken != nil {
+				found = p.broken.Promise
+			}
+			if found != tc.want {
+				t.Errorf("found %v, want %q broken", p.broken, tc.want)
+			}
+		})
 	}
 }

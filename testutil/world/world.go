@@ -164,6 +164,7 @@ func (w *World) Reconnect(ctx context.Context) error {
 		return err
 	}
 	w.Home.Cloud = cloud
+	w.Home.Front.Know(cloud)
 	w.wire()
 	return nil
 }
