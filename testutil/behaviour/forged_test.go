@@ -348,7 +348,7 @@ func (g *forgery) look() (now []traced) {
 			g.whole[b.ID] = true
 		}
 		if _, forged := g.forged[b.ID]; forged && b.Dependents {
-			g.t.Errorf("something builds on a forged backup: %+v", b)
+			g.t.Fatalf("something builds on a forged backup: %+v", b)
 		}
 	}
 	seen := map[string]int{}

@@ -7,7 +7,6 @@ import "testing"
 func TestWhatATenantCanTryOnARealCloud(t *testing.T) {
 	t.Cleanup(func() { removeQueues(t) })
 	c, b := devcloud(t), openBoard(t)
-	both := []rights{adminRights, leastRights}
-	b.police(t, c, both, both)
-	tenantTries(t, func(*testing.T, rights) (*cloud, *board) { return c, b })
+	b.police(t, c, []rights{leastRights}, []rights{leastRights})
+	tries(newScene(t, c, leastRights), b)
 }
