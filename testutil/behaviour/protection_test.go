@@ -159,10 +159,7 @@ func tenantsCannotDelete(s *scene) {
 	p.must(p.deleteBackup(child))
 	p.gone(child)
 	forged := p.manual(v[1], object{"metadata": object{"__automated_backup": "True"}})
-	if err := p.deleteBackup(forged); status(err) != 403 {
-		s.t.Errorf("a backup that they gave our mark: %v, want it to be as protected as ours", err)
-	}
-	p.must(p.service().call("DELETE", "volumev3", "/backups/"+forged, nil, nil))
+	p.must(p.deleteBackup(forged)) // our mark makes nothing ours, see forgedBackups
 	p.gone(forged)
 
 	// Out of the program's sight, step by step.

@@ -98,12 +98,17 @@ type scenario struct {
 
 // newScene opens a scene on a cloud.
 func newScene(t *testing.T, c *cloud, r rights) *scene {
-	b := make([]byte, 3)
-	_, _ = rand.Read(b)
-	s := &scene{t: t, cloud: c, rights: r, id: "behaviour-" + hex.EncodeToString(b),
+	s := &scene{t: t, cloud: c, rights: r, id: "behaviour-" + randomID(),
 		admin: &session{auth: c.auth, user: "admin", password: password, project: "admin"}}
 	s.front = s.openFront()
 	return s
+}
+
+// randomID is part of names that nobody else has.
+func randomID() string {
+	b := make([]byte, 3)
+	_, _ = rand.Read(b)
+	return hex.EncodeToString(b)
 }
 
 // run plays all scenarios, several at a time where they do not disturb one
