@@ -26,7 +26,7 @@ var otherFaults = []string{"notifications lost", "notifications doubled", "notif
 	"mail unreachable", "mail unanswered", "mail refused", "redis refused", "redis slow", "redis twice", "redis emptied", "redis older",
 	"killed", "killed deaf", "stalled", "cinder-backup restarted", "cinder-backup down", "backup failed", "clock jumped", "tokens revoked",
 	"garbage message", "project disabled", "project role", "attack",
-	"forged", "forged metadata", "forged removed", "adopted"}
+	"forged", "forged metadata", "forged removed", "nonce copied", "adopted"}
 
 // faults are those that are on.
 type faults struct {

@@ -222,6 +222,7 @@ func (p *play) copying(m map[string]string) {
 	for _, b := range p.backups(true) {
 		if b.Metadata[backup.MetaNonce] == nonce && !p.proven(b) {
 			p.copied[nonce] = p.Now()
+			p.count("nonce copied")
 		}
 	}
 }
