@@ -126,7 +126,7 @@ func cloudOptions(s home.Settings) openstack.Options {
 	o.Rights, o.Timeout, o.UserAgent = openstack.Rights(s.Rights), s.APITimeout, "staffeln"
 	o.IncludeProjects, o.ExcludeProjects = s.IncludeProjects, s.ExcludeProjects
 	o.IncludeDomains, o.ExcludeDomains = s.IncludeDomains, s.ExcludeDomains
-	o.Log = warnings()
+	o.Log, o.Makers = warnings(), s.PolicyUsers
 	return o
 }
 
@@ -143,4 +143,4 @@ type silence struct{}
 // Printf says nothing.
 func (silence) Printf(context.Context, string, ...any) {}
 
-var errNoLedger = errors.New("STAFFELN_REDIS_URL is not set: what the brake holds back, and its release, are in the ledger that the service keeps in Redis; the one inside a process cannot be reached from another")
+var errNoLedger = errors.New("STAFFELN_REDIS_URL is not set: what this command reads and writes is in the ledger that the service keeps in Redis; the one inside a process cannot be reached from another")

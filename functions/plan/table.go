@@ -218,7 +218,7 @@ func (t table) end(p Plan) {
 func (t table) row(do, name, kind, when, why string) {
 	indent := 2 + doWidth + 2 + t.name + 2 + kindWidth + 2 + timeWidth + 2
 	lines := wrap(words(why), Width-indent, Width-indent)
-	fmt.Fprintf(t.out, "  %-*s  %s  %-*s  %-*s  %s\n", doWidth, do, pad(printable(name), t.name), kindWidth, kind, timeWidth, when, lines[0])
+	fmt.Fprintf(t.out, "  %-*s  %s  %-*s  %-*s  %s\n", doWidth, do, pad(Printable(name), t.name), kindWidth, kind, timeWidth, when, lines[0])
 	for _, line := range lines[1:] {
 		fmt.Fprintf(t.out, "%*s%s\n", indent, "", line)
 	}
@@ -239,10 +239,10 @@ const more = "    "
 var uuid = regexp.MustCompile(`\b([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`)
 
 // words is a text as the table shows it.
-func words(s string) string { return uuid.ReplaceAllString(printable(s), "$1") }
+func words(s string) string { return uuid.ReplaceAllString(Printable(s), "$1") }
 
-// printable replaces what is not: a name could hold commands to the terminal.
-func printable(s string) string {
+// Printable replaces what is not: a name could hold commands to the terminal.
+func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {
 			return '\uFFFD'
