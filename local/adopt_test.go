@@ -24,6 +24,7 @@ type loss struct {
 	*world.World
 	// environ is that of an operator's shell.
 	environ []string
+	redis   *services.RedisProcess
 	alpha   string
 }
 
@@ -37,7 +38,7 @@ func newLoss(t *testing.T, more ...string) *loss {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Close)
-	return &loss{T: t, World: w, alpha: w.Seeded.Projects["alpha"], environ: append([]string{"OS_AUTH_URL=" + w.Cloud.AuthURL(), "OS_USERNAME=backup-min", "OS_PASSWORD=devcloud",
+	return &loss{T: t, World: w, redis: redis, alpha: w.Seeded.Projects["alpha"], environ: append([]string{"OS_AUTH_URL=" + w.Cloud.AuthURL(), "OS_USERNAME=backup-min", "OS_PASSWORD=devcloud",
 		"OS_USER_DOMAIN_NAME=Default", "OS_PROJECT_DOMAIN_NAME=Default", "STAFFELN_SHARDS=2", "STAFFELN_REDIS_URL=" + redis.URL()}, more...)}
 }
 
@@ -292,5 +293,32 @@ func TestWhatAdoptDoesNotUnderstand(t *testing.T) {
 	l.environ = slices.DeleteFunc(l.environ, func(s string) bool { return strings.HasPrefix(s, "STAFFELN_REDIS_URL=") })
 	if _, err := l.adopt(adoptCommand{IDs: []string{"x"}}); err == nil || !strings.Contains(err.Error(), "STAFFELN_REDIS_URL is not set") {
 		t.Error(err)
+	}
+}
+
+// Where Cinder does not show who made a backup, a plan goes by the ledger's word, and
+// without one by the backups' metadata, and says so.
+func TestPlanWhereMakersAreHidden(t *testing.T) {
+	l := newLoss(t)
+	l.pass(time.Hour)
+	like, _, _ := l.Cloud.Backup(l.of("web-1-data")[0])
+	copied := l.forge(like)
+	const alone = "count as automated here by their metadata alone"
+	plan := func() (out string) {
+		t.Helper()
+		var b bytes.Buffer
+		l.check(planCommand{All: true}.print(t.Context(), l.environ, l.Now(), &b))
+		return strings.Join(strings.Fields(b.String()), " ")
+	}
+	if out := plan(); strings.Contains(out, alone) || !strings.Contains(out, "backup "+copied[:8]+", unverified") || strings.Count(out, "unverified") != 1 {
+		t.Errorf("with the ledger: %s", out)
+	}
+	l.redis.Stop()
+	if out := plan(); !strings.Contains(out, alone) || !strings.Contains(out, "The ledger was not to be read") || strings.Contains(out, "unverified") {
+		t.Errorf("with one that is down: %s", out)
+	}
+	l.environ = slices.DeleteFunc(l.environ, func(s string) bool { return strings.HasPrefix(s, "STAFFELN_REDIS_URL=") })
+	if out := plan(); !strings.Contains(out, alone) || !strings.Contains(out, "No ledger was asked") || strings.Contains(out, "unverified") {
+		t.Errorf("without: %s", out)
 	}
 }

@@ -46,6 +46,7 @@ func (p Plan) Table(to io.Writer) error {
 			t.project(one, backups[one.ID], fates[one.ID])
 		}
 	}
+	t.foreign(p.Foreign)
 	t.warnings(p.Warnings)
 	t.end(p)
 	return out.Flush()
@@ -177,6 +178,39 @@ func (t table) warnings(all []Warning) {
 			about += "volume " + w.Volume + ": "
 		}
 		t.text("  ", about+w.Why)
+	}
+}
+
+// mostForeign is how many lines about backups that are not ours the table has; the JSON
+// has all.
+const mostForeign = 20
+
+// foreign tells of those of a volume of which the same is to be said at once.
+func (t table) foreign(all []Foreign) {
+	if len(all) == 0 {
+		return
+	}
+	fmt.Fprintf(t.out, "\nNOT OURS, BUT WITH OUR METADATA\n")
+	type about struct{ project, volume, why string }
+	var order []about
+	groups := map[about][]Foreign{}
+	for _, f := range all {
+		a := about{f.Project, f.Volume, f.Why}
+		if len(groups[a]) == 0 {
+			order = append(order, a)
+		}
+		groups[a] = append(groups[a], f)
+	}
+	for _, a := range order[:min(len(order), mostForeign)] {
+		g := groups[a]
+		f, which := g[0], "backup "+g[0].Backup+", "
+		if len(g) > 1 {
+			which = fmt.Sprintf("%d backups of %s to %s, each ", len(g), at(f.Created), at(g[len(g)-1].Created))
+		}
+		t.text("  ", fmt.Sprintf("project %s: volume %s: %s%s: %s", cmp.Or(f.ProjectName, f.Project), cmp.Or(f.VolumeName, f.Volume), which, f.Origin, f.Why))
+	}
+	if n := len(order) - mostForeign; n > 0 {
+		t.text("  ", fmt.Sprintf("and as much about %d more volumes (--json)", n))
 	}
 }
 
