@@ -29,6 +29,16 @@ type Event struct {
 	Data json.RawMessage `json:"data,omitempty"`
 }
 
+// Heard is the event as it counts for who hears of it at now. Rules take an event's
+// time for the present, and anybody who may send one can write any time into it: what
+// has happened has happened by now.
+func (e Event) Heard(now time.Time) Event {
+	if e.At.After(now) {
+		e.At = now.UTC()
+	}
+	return e
+}
+
 // A Handler answers one event. nil means done and must not happen again;
 // [Drop] means never retry; [Later] means retry no sooner than that; any other
 // error means retry with backoff.

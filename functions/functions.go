@@ -89,7 +89,7 @@ func All(n Needs) []runtime.Function {
 	// in Cinder after that never got there.
 	grace := s.APITimeout + 30*time.Second
 
-	en := &enroll.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("enroll"),
+	en := &enroll.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("enroll"), Count: n.Count,
 		Settings: enroll.Settings{Classes: s.Classes, Keys: s.Keys, StampKey: StampKey}}
 	re := &reconcile.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("reconcile"), Count: n.Count,
 		Settings: reconcile.Settings{Classes: s.Classes, Keys: s.Keys, Period: s.Period, BackupsPeriod: s.BackupsPeriod, StampKey: StampKey,

@@ -103,12 +103,13 @@ func TestKilledWhileAChainIsRemoved(t *testing.T) {
 // The same functions, the same history: once in this process, once behind HTTP as
 // containers.
 func TestBothHomes(t *testing.T) {
+	clock := time.Now // the world's, once there is one
 	homes := map[string]func([]runtime.Function) runtime.Invoker{
 		"one process": nil,
 		"containers": func(all []runtime.Function) runtime.Invoker {
 			mux := http.NewServeMux()
 			for _, f := range all {
-				mux.Handle("/function/"+f.Name+"/", http.StripPrefix("/function/"+f.Name, cloudevents.Handler(f, cloudevents.Options{})))
+				mux.Handle("/function/"+f.Name+"/", http.StripPrefix("/function/"+f.Name, cloudevents.Handler(f, cloudevents.Options{Now: func() time.Time { return clock() }})))
 			}
 			srv := httptest.NewServer(mux)
 			t.Cleanup(srv.Close)
@@ -119,6 +120,7 @@ func TestBothHomes(t *testing.T) {
 	for name, home := range homes {
 		t.Run(name, func(t *testing.T) {
 			s := tell(t, world.Options{Invoker: home})
+			clock = s.Now
 			s.Cloud.FailNextBackup(s.Seeded.Volumes["app-1-data"], "rados: timed out")
 			s.pass(time.Hour, 10*time.Second)
 			s.Cloud.SetServerMetadata(s.Seeded.Servers["web-1"], map[string]string{})

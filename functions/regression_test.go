@@ -584,7 +584,7 @@ func TestAYearInSeveralZones(t *testing.T) {
 		s.check(err)
 		perDay := map[string]int{}
 		for _, b := range s.backupsOf(server + "-data") {
-			slot, _, ok := backup.CinderBackup{Volume: b.Volume, Metadata: b.Metadata}.Run()
+			slot, _, ok := backup.CinderBackup{Volume: b.Volume, Metadata: b.Metadata, Origin: backup.OriginService}.Run()
 			if !ok {
 				t.Fatalf("%s has a backup without a run: %v", server, b.Metadata)
 			}

@@ -94,10 +94,16 @@ func (s *tale) holdingOf(volume string, all []simcloud.Backup) backup.Holding {
 		if b.Volume == volume && b.Status != "deleted" {
 			h.Backups = append(h.Backups, backup.CinderBackup{ID: b.ID, Name: b.Name, Project: b.Project, Volume: b.Volume, Status: b.Status,
 				FailReason: b.FailReason, Size: b.Size, Incremental: b.Parent != "", Dependents: children[b.ID], Container: b.Container,
-				Created: b.Created, Metadata: b.Metadata})
+				Created: b.Created, Metadata: b.Metadata, Maker: b.Maker})
 		}
 	}
+	s.makers().Judge(h.Backups, backup.Evidence{})
 	return h
+}
+
+// makers are the service's users, of which a world has one.
+func (s *tale) makers() backup.Makers {
+	return backup.Makers{s.Seeded.Users["backup-svc"], s.Seeded.Users["backup-min"]}
 }
 
 // fates are what the rules say of a volume that is protected by the default policy,
@@ -136,7 +142,7 @@ func (s *tale) points() {
 	s.Helper()
 	had, have := map[string]bool{}, map[string]bool{}
 	for _, b := range s.Cloud.Backups() {
-		if b.Metadata[backup.MetaRun] == "" {
+		if b.Metadata[backup.MetaRun] == "" || !slices.Contains(s.makers(), b.Maker) {
 			continue
 		}
 		have[b.Volume] = have[b.Volume] || b.Status == "available" || b.Status == "restoring"

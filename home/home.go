@@ -65,7 +65,8 @@ func (s Settings) Functions() functions.Settings {
 	return functions.Settings{
 		Classes: s.Policies(),
 		Keys: backup.Keys{OptIn: s.FilterTag, Skip: s.SkipTag, Schedule: s.ScheduleKey,
-			Retention: s.RetentionKey, Overrides: s.Overrides, MinPeriod: s.OverrideMinPeriod},
+			Retention: s.RetentionKey, Overrides: s.Overrides, MinPeriod: s.OverrideMinPeriod,
+			MaxPeriod: s.OverrideMaxPeriod, MinRetention: s.OverrideMinRetention},
 		Template:   s.NameTemplate,
 		Limits:     backup.Limits{Cloud: s.MaxRunning, Project: s.MaxRunningPerProject, Backend: s.MaxRunningPerBackend},
 		PerService: s.RunningPerService, VolumeLimit: s.VolumeLimit, VolumeLimits: s.VolumeLimits,
@@ -73,7 +74,7 @@ func (s Settings) Functions() functions.Settings {
 		Period: s.ReconcilePeriod, BackupsPeriod: s.BackupsPeriod,
 		Orphan: s.OrphanRetention, Brake: backup.Brake{Percent: s.BrakePercent, From: s.BrakeFrom},
 		Report: report.Settings{Schedule: s.ReportPeriod, Patience: s.ReportPatience, Recipients: s.ReportRecipients,
-			Domain: s.ReportDomain, Blind: s.ReportAddressing == config.Blind, Operators: s.ReportOperators},
+			Domain: s.ReportDomain, Blind: s.ReportAddressing == config.Blind, Operators: s.ReportOperators, LockMail: s.LockMail},
 	}
 }
 
@@ -83,7 +84,7 @@ func (s Settings) Policies() backup.Classes {
 		return backup.Policy{
 			Class: name, Schedule: c.Period.In(c.TimeZone.Location()), Spread: s.SpreadWindow, Retention: c.Retention,
 			Depth: c.Depth, ChainAge: c.ChainAge, Container: c.Container, Blackouts: c.Blackout,
-			Rules: c.ArchiveRules, Archive: c.Archive(),
+			Rules: c.ArchiveRules, Archive: c.Archive(), Lock: c.Lock, OverrideKept: s.OverrideMinKept,
 		}
 	}
 	all := backup.Classes{backup.Default: policy(backup.Default, s.General())}

@@ -2,16 +2,19 @@ package home
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 
 	"staffeln/functions/backup"
+	"staffeln/runtime/config"
 	"staffeln/runtime/mail"
 )
 
@@ -63,6 +66,24 @@ func TestClassesInheritTheDefault(t *testing.T) {
 	}
 }
 
+// Locks are inherited, and taken away; floors are everybody's.
+func TestLocksAndFloors(t *testing.T) {
+	s, err := Read(append([]string{"STAFFELN_LOCK=7d", "STAFFELN_CLASS_GOLD_LOCK=30d", "STAFFELN_CLASS_FREE_LOCK=0", "STAFFELN_CLASS_PLAIN_PERIOD=1h",
+		"STAFFELN_OVERRIDE_MAX_PERIOD=168h", "STAFFELN_OVERRIDE_MIN_RETENTION=2w", "STAFFELN_OVERRIDE_MIN_KEPT=3", "STAFFELN_LOCK_MAIL=yes"}, credentials...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := s.Functions()
+	for class, want := range map[string]string{backup.Default: "7d", "gold": "30d", "free": "0", "plain": "7d"} {
+		if p := f.Classes[class]; p.Lock.String() != want || p.OverrideKept != 3 {
+			t.Errorf("class %s is locked for %s, want %s, and keeps %d", class, p.Lock, want, p.OverrideKept)
+		}
+	}
+	if f.Keys.MaxPeriod != 168*time.Hour || f.Keys.MinRetention.String() != "2w" || !f.Report.LockMail {
+		t.Errorf("got %+v", f.Keys)
+	}
+}
+
 func TestLettersGoAsTheSettingsSay(t *testing.T) {
 	s, err := Read(append([]string{
 		"STAFFELN_MAIL_CHANNELS=smtp,resend,log", "STAFFELN_MAIL_FROM=Backups <backups@example.org>", "STAFFELN_MAIL_REPLY_TO=help@example.org",
@@ -103,5 +124,30 @@ func TestABrokenTemplateIsTold(t *testing.T) {
 	n := New(s, slog.New(slog.NewTextHandler(&said, nil))).Needs(nil)
 	if !strings.Contains(said.String(), "level=ERROR") || !strings.Contains(said.String(), "digest.html") || n.Theme == nil {
 		t.Errorf("said %q", said.String())
+	}
+}
+
+// Names, reasons and answers come from tenants and from other services. Whatever is in
+// them, a line of the log is one line, and a terminal takes nothing of it for a command.
+func TestALineOfTheLogIsOneLine(t *testing.T) {
+	const words = "name\nlevel=ERROR msg=forged why=\"x\r\n\x1b[2J\x1b]0;title\a\x00 end"
+	for _, format := range []string{"text", "json"} {
+		t.Run(format, func(t *testing.T) {
+			out, err := os.CreateTemp(t.TempDir(), "log")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer out.Close()
+			log := Settings{Config: config.Config{LogFormat: format, LogLevel: "info"}}.Logger(out)
+			log.Info("volume left out", "why", words, "err", errors.New(words), "problems", []string{words})
+			got, err := os.ReadFile(out.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			line, ended := strings.CutSuffix(string(got), "\n")
+			if !ended || strings.ContainsFunc(line, unicode.IsControl) || strings.Count(line, "forged") != 3 {
+				t.Errorf("%q", got)
+			}
+		})
 	}
 }

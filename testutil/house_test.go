@@ -125,6 +125,34 @@ func TestNoClockInFunctions(t *testing.T) {
 	}
 }
 
+// The mark of an automated backup is metadata, which any tenant can write. Who made a
+// backup is decided in one place.
+func TestHouseLooksAtTheMarkInOnePlace(t *testing.T) {
+	may := map[string]string{
+		"../functions/backup/metadata.go": "writes it",
+		"../functions/backup/origin.go":   "decides whose a backup is",
+		"../functions/backup/protect.go":  "rules on what Cinder's policy check shows, maker included",
+		"../functions/policy/body.go":     "reads it from there",
+	}
+	seen := map[string]bool{}
+	for _, src := range sources(t) {
+		ast.Inspect(src.File, func(n ast.Node) bool {
+			if id, ok := n.(*ast.Ident); ok && (id.Name == "MetaAutomated" || id.Name == "marked") {
+				seen[filepath.ToSlash(src.file)] = true
+			}
+			return true
+		})
+	}
+	for file := range seen {
+		if may[file] == "" {
+			t.Errorf("%s looks at the mark alone: ask CinderBackup.Ours", file)
+		}
+	}
+	if len(seen) != len(may) {
+		t.Errorf("it is looked at in %d files, want %d", len(seen), len(may))
+	}
+}
+
 func TestPackageNames(t *testing.T) {
 	for _, src := range sources(t) {
 		for part := range strings.SplitSeq(src.dir, "/") {

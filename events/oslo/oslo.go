@@ -40,6 +40,9 @@ const maxName = 255
 // printable ASCII or more than 255 bytes. Errors tell sizes and offsets, never
 // the body.
 //
+// A notification of the type of a tick is refused, too. Ticks are our own timers' and
+// their time is believed; whoever may publish on the broker is not one of them.
+//
 // The event's Data is a copy of the payload as it was written, nil where there is
 // none; nothing of it aliases body.
 func Decode(body []byte) (events.Event, error) {
@@ -234,6 +237,9 @@ func readNotification(b []byte) (notification, error) {
 	}
 	if n.eventType, ok = eventType.Text(); !ok || !validName(n.eventType) {
 		return notification{}, errors.New("no event_type that could be one")
+	}
+	if events.IsTick(n.eventType) {
+		return notification{}, errors.New("the event_type of a tick, which no service sends")
 	}
 	if n.timestamp, ok = timestamp.Text(); !ok {
 		return notification{}, errors.New("no timestamp")

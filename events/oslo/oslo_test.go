@@ -69,7 +69,7 @@ func reference(body []byte) (events.Event, error) {
 	}
 	e := events.Event{ID: text("message_id"), Type: text("event_type"), Data: bytes.Clone(top["payload"])}
 	at, ok := parseTime(text("timestamp"))
-	if !ok || !validName(e.ID) || !validName(e.Type) {
+	if !ok || !validName(e.ID) || !validName(e.Type) || events.IsTick(e.Type) {
 		return events.Event{}, errors.New("not a notification")
 	}
 	e.At = at
@@ -151,6 +151,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"a type with a line break":              bare(`"i"`, `"t\nlevel=error `+secret+`"`, now),
 		"a type with a space":                   bare(`"i"`, `"t `+secret+`"`, now),
 		"a type that is not ASCII":              bare(`"i"`, `"tü"`, now),
+		"a tick: only our own timers make them": bare(`"dispatch/00@2026-11-22T11:13:56Z"`, `"tick.dispatch"`, now),
 		"a type of 256 bytes":                   bare(`"i"`, `"`+strings.Repeat("t", 256)+`"`, now),
 		"no timestamp":                          bare(`"i"`, `"t"`, `null`),
 		"a timestamp that is none":              bare(`"i"`, `"t"`, `"`+secret+`"`),

@@ -41,6 +41,8 @@ type Digest struct {
 	// are well now.
 	Overdue   []DigestNote `json:"overdue,omitempty"`
 	Recovered []DigestNote `json:"recovered,omitempty"`
+	// Locked are changes of what is protected that a lock holds back.
+	Locked []DigestNote `json:"locked,omitempty"`
 	// Skipped are volumes left out by their owner's wish, Empty opted-in servers
 	// without volumes, Invalid values that were refused, Outside servers that have not
 	// opted in.
@@ -268,6 +270,9 @@ func (d *Digest) tellVolumes(in DigestInput) {
 			continue
 		}
 		d.Protected++
+		if p := in.Classes.Strictest(v.Enrolments, in.To); !v.Attempt.None() && !p.Lock.IsZero() {
+			d.Locked = append(d.Locked, DigestNote{Server: note.Server, Volume: note.Volume, Why: p.NotYet(v.Attempt, in.Zone)})
+		}
 		deadline := in.DeadlineBase + time.Duration(v.Size)*in.DeadlinePerGiB
 		late := false
 		if late, note.Why = Overdue(in.Classes.Strictest(v.Enrolments, in.To), v, deadline, in.To); late {
@@ -279,13 +284,23 @@ func (d *Digest) tellVolumes(in DigestInput) {
 }
 
 func (d *Digest) tellServers(in DigestInput) {
-	if in.Servers == nil {
-		for _, e := range in.Enrolments {
+	held := map[string]Enrolment{}
+	for _, e := range in.Enrolments {
+		if p := in.Classes.Of(e); !e.Attempt.None() && !p.Lock.IsZero() {
+			held[e.Server] = e
+			d.Locked = append(d.Locked, DigestNote{Server: or(e.Name, e.Server), Why: p.NotYet(e.Attempt, in.Zone)})
+		}
+		if in.Servers == nil {
 			d.tellServer(or(e.Name, e.Server), true, len(e.Volumes), e.Problems, "")
 		}
 	}
+	sortNotes(d.Locked)
 	for _, s := range in.Servers {
 		wish := ReadWish(s.Metadata, s.Tags, in.Keys, in.Classes)
+		if e, ok := held[s.ID]; ok {
+			// What it shows is not in force, and so neither are the words about it.
+			wish.In, wish.Problems = true, e.Problems
+		}
 		d.tellServer(or(s.Name, s.ID), wish.In, len(s.Volumes), wish.Problems, wish.Why)
 	}
 	sortNotes(d.Empty)
@@ -317,7 +332,7 @@ func (d Digest) Quiet() bool {
 	if slices.ContainsFunc(d.Foreign, func(f DigestForeign) bool { return f.New }) {
 		return false
 	}
-	return len(d.Runs) == 0 && len(d.Removed) == 0 && d.Protected == 0 && len(d.Skipped) == 0 && len(d.Empty) == 0 && len(d.Invalid) == 0 && d.Held == ""
+	return len(d.Runs) == 0 && len(d.Removed) == 0 && d.Protected == 0 && len(d.Skipped) == 0 && len(d.Empty) == 0 && len(d.Invalid) == 0 && len(d.Locked) == 0 && d.Held == ""
 }
 
 func first(s []string) string {

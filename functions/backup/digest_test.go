@@ -158,6 +158,34 @@ func TestWhatADigestTellsOfServersAndVolumes(t *testing.T) {
 	}
 }
 
+// What a lock holds back is told, and not that the server is out.
+func TestWhatADigestTellsOfLocks(t *testing.T) {
+	classes := lockedClasses()
+	web := Enrolment{Server: "s-web", Name: "web", Class: "gold", Problems: []string{"an old one"}, Attempt: Attempt{Since: on("21T12:00"), Why: "metadata backup=glod"}}
+	old := Enrolment{Server: "s-old", Class: "silver", Attempt: Attempt{Since: on("21T12:00"), Why: "x"}}
+	in := DigestInput{
+		Project: Project{ID: "p"}, From: digestFrom, To: digestTo, Zone: zone("Europe/Berlin"), Classes: classes, Keys: theKeys, DeadlineBase: time.Hour,
+		Servers:    []Server{{ID: "s-web", Name: "web", Metadata: map[string]string{"backup": "glod"}, Volumes: []string{"v1"}}},
+		Enrolments: []Enrolment{web, old},
+		Volumes:    []Protected{{Volume: "v1", Name: "data", Enrolments: []Enrolment{web}, Created: nov(22), Attempt: Attempt{Since: on("20T12:00"), Why: "volume metadata skip-volume-backup=1"}}},
+	}
+	const end = ": class gold is locked; if you did not do this, somebody else has your credentials"
+	want := []DigestNote{
+		{Server: "web", Why: "metadata backup=glod is not in force before 2026-11-28 13:00" + end},
+		{Server: "web", Volume: "data", Why: "volume metadata skip-volume-backup=1 is not in force before 2026-11-27 13:00" + end},
+	}
+	d, _ := Summarise(in)
+	same(t, d.Locked, want)
+	same(t, []int{len(d.Outside), len(d.Skipped), d.Protected}, []int{0, 0, 1})
+	same(t, d.Invalid, []DigestNote{{Server: "web", Why: "an old one"}})
+	in.Servers = nil // Nova does not answer
+	d, _ = Summarise(in)
+	same(t, d.Locked, want)
+	if (Digest{Locked: want}).Quiet() {
+		t.Error("an attempt is something to tell")
+	}
+}
+
 func mustSchedule(s string) Schedule {
 	sched, err := ParseSchedule(s)
 	if err != nil {

@@ -35,14 +35,14 @@ func Enrol(s Server, w Wish, volumes map[string]Volume, keys Keys) (e Enrolment,
 func (e Enrolment) SameAs(o Enrolment) bool {
 	sorted := func(ids []string) []string { return slices.Sorted(slices.Values(ids)) }
 	return e.Server == o.Server && e.Name == o.Name && e.Project == o.Project && e.Class == o.Class &&
-		e.Schedule == o.Schedule && e.Retention == o.Retention && e.Words == o.Words &&
+		e.Schedule == o.Schedule && e.Retention == o.Retention && e.Words == o.Words && e.Attempt.sameAs(o.Attempt) &&
 		slices.Equal(e.Problems, o.Problems) && slices.Equal(sorted(e.Volumes), sorted(o.Volumes))
 }
 
 // SameFacts says whether two readings of a volume come to the same.
 func (p Protected) SameFacts(o Protected) bool {
 	return p.Volume == o.Volume && p.Project == o.Project && p.Name == o.Name && p.Size == o.Size &&
-		p.Backend == o.Backend && p.Created.Equal(o.Created) && p.Skip == o.Skip
+		p.Backend == o.Backend && p.Created.Equal(o.Created) && p.Skip == o.Skip && p.Attempt.sameAs(o.Attempt)
 }
 
 // A Glance is what a notification tells of a server without asking anybody.

@@ -17,15 +17,17 @@ type Enrolment struct {
 	Retention string `json:"r,omitempty"`
 	// Problems are values of the server's that were refused, in words for its owner.
 	Problems []string `json:"x,omitempty"`
-	// Words are the metadata values and tags that the above was decided from: as
-	// long as they are the same, so is the decision.
+	// Words are the metadata values and tags that the above was decided from, or that
+	// the Attempt is about: as long as they are the same, so is the decision.
 	Words string `json:"w,omitempty"`
+	// Attempt is what the server wishes instead, while a lock holds that back.
+	Attempt Attempt `json:"a,omitzero"`
 	// Volumes are the ids of its attached volumes.
 	Volumes []string `json:"v,omitempty"`
 }
 
 // A Protected is what the ledger remembers of one volume of an opted-in server.
-// Its facts (up to Skip) come from Nova and Cinder; its state is written by runs.
+// Its facts (up to Attempt) come from Nova and Cinder; its state is written by runs.
 type Protected struct {
 	Volume  string `json:"id"`
 	Project string `json:"p"`
@@ -37,6 +39,8 @@ type Protected struct {
 	Created time.Time `json:"t"`
 	// Skip is why the volume is left out by its owner's wish; "" where it is not.
 	Skip string `json:"k,omitempty"`
+	// Attempt is that its owner wishes it to be left out, while a lock holds that back.
+	Attempt Attempt `json:"a,omitzero"`
 
 	// Enrolments are those of the opted-in servers it is attached to, by id.
 	Enrolments []Enrolment `json:"-"`

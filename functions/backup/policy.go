@@ -31,6 +31,12 @@ type Policy struct {
 	// Archive is where the first restore point of a month or year goes instead.
 	Archive   Archive
 	Blackouts Blackouts
+	// Lock is how long after the service has seen it a change of a tenant's takes effect
+	// that takes something away; zero for at once. See [Classes.Decide].
+	Lock Age
+	// OverrideKept is how many of their newest restore points the volumes of a server
+	// keep that overrides schedule or retention.
+	OverrideKept int
 }
 
 // Classes are the operator's policies by name. The one named [Default] is that
@@ -49,9 +55,11 @@ type Keys struct {
 	// Schedule and Retention are the server metadata keys of the overrides.
 	Schedule, Retention string
 	// Overrides says whether the operator allows those at all, MinPeriod how frequent
-	// a schedule may be that a tenant sets; zero for as it likes.
-	Overrides bool
-	MinPeriod time.Duration
+	// a schedule may be that a tenant sets, MaxPeriod how rare, MinRetention how short
+	// a retention; zero for as it likes.
+	Overrides            bool
+	MinPeriod, MaxPeriod time.Duration
+	MinRetention         Age
 }
 
 var (
@@ -71,6 +79,8 @@ type Wish struct {
 	Problems []string
 	// Why says what decided, in words.
 	Why string
+	// Silent says that neither metadata nor a tag spoke of it at all.
+	Silent bool
 	// Words are the values that it was all decided from.
 	Words string
 }
@@ -97,6 +107,7 @@ func ReadWish(metadata map[string]string, tags []string, keys Keys, classes Clas
 			value, has = choice, true
 			w.In, w.Class, w.Why = classes.choose(choice, "tag "+tag)
 		}
+		w.Silent = !has
 	}
 	if !w.In {
 		if has && !slices.Contains(no, strings.ToLower(strings.TrimSpace(value))) {
@@ -120,7 +131,7 @@ func ReadWish(metadata map[string]string, tags []string, keys Keys, classes Clas
 		return v
 	}
 	w.Schedule = override(keys.Schedule, keys.schedule)
-	w.Retention = override(keys.Retention, func(s string) error { _, err := ParseAge(s); return err })
+	w.Retention = override(keys.Retention, keys.retention)
 	return w
 }
 
@@ -129,6 +140,18 @@ func (k Keys) schedule(s string) error {
 	sched, err := ParseSchedule(s)
 	if err == nil && sched.Interval(time.Unix(0, 0)) < k.MinPeriod {
 		err = fmt.Errorf("%.60q is more frequent than every %s", s, k.MinPeriod)
+	}
+	if err == nil && k.MaxPeriod > 0 && sched.Longest() > k.MaxPeriod {
+		err = fmt.Errorf("%.60q is less frequent than every %s", s, k.MaxPeriod)
+	}
+	return err
+}
+
+// retention says what is wrong with a retention time that a tenant set.
+func (k Keys) retention(s string) error {
+	age, err := ParseAge(s)
+	if err == nil && age.Compare(k.MinRetention) < 0 {
+		err = fmt.Errorf("%.60q is shorter than %s", s, k.MinRetention)
 	}
 	return err
 }
@@ -183,18 +206,22 @@ func (c Classes) Of(e Enrolment) Policy {
 	if !ok {
 		p = c[Default]
 	}
+	overridden := false
 	if s, err := ParseSchedule(e.Schedule); err == nil {
-		p.Schedule = s.In(p.Schedule.Zone())
+		p.Schedule, overridden = s.In(p.Schedule.Zone()), true
 	}
 	if a, err := ParseAge(e.Retention); err == nil {
-		p.Retention = a
+		p.Retention, overridden = a, true
+	}
+	if overridden {
+		p.Rules = p.Rules.most(Rules{Last: p.OverrideKept})
 	}
 	return p
 }
 
 // Strictest is the policy of a volume attached to several opted-in servers: the
-// one with the most frequent slots at now, with the longest retention and the most
-// of every archive rule, archived where any is, and each month where any is so often.
+// one with the most frequent slots at now, with the longest retention and lock and the
+// most of every archive rule, archived where any is, and each month where any is so often.
 func (c Classes) Strictest(enrolments []Enrolment, now time.Time) Policy {
 	if len(enrolments) == 0 {
 		return c[Default]
@@ -218,6 +245,9 @@ func (c Classes) Strictest(enrolments []Enrolment, now time.Time) Policy {
 	for _, p := range all {
 		if p.Retention.Compare(best.Retention) > 0 {
 			best.Retention = p.Retention
+		}
+		if p.Lock.Compare(best.Lock) > 0 {
+			best.Lock = p.Lock
 		}
 		best.Rules = best.Rules.most(p.Rules)
 		if p.Archive.Container == "" {

@@ -21,6 +21,9 @@ type Reporting struct {
 	// Foreign are the ids of the backups that only look like ours of which that period's
 	// digest told.
 	Foreign []string `json:"o,omitempty"`
+	// Alarms are the letters about attempts on locked classes, by the server or volume
+	// that each is about.
+	Alarms map[string]Alarm `json:"k,omitempty"`
 	// Pending is the digest that not everybody has been told yet; nil for none.
 	Pending *Pending `json:"p,omitempty"`
 }
@@ -40,6 +43,20 @@ type Pending struct {
 	Why   string    `json:"w,omitempty"`
 }
 
+// An Alarm is the letter about one attempt. What it says stays as it is, so that it
+// is the same letter however often it is tried.
+type Alarm struct {
+	// Since is when the attempt was first seen.
+	Since time.Time  `json:"t"`
+	Note  DigestNote `json:"n"`
+	// Told are the addresses that have it, Done when all had.
+	Told []string  `json:"o,omitempty"`
+	Done time.Time `json:"d,omitzero"`
+	// Tries counts the times it did not reach everybody; Again is when to try next.
+	Tries int       `json:"r,omitempty"`
+	Again time.Time `json:"a,omitzero"`
+}
+
 // mostDigestRuns and mostDigestRows bound what a digest on its way holds; the counts
 // stay right, and a mail has room for less.
 const (
@@ -52,7 +69,7 @@ func (d Digest) Trimmed() Digest {
 	d.Runs = d.Runs[:min(len(d.Runs), mostDigestRuns):len(d.Runs)]
 	d.Removed = d.Removed[:min(len(d.Removed), mostDigestRows):len(d.Removed)]
 	d.Foreign = d.Foreign[:min(len(d.Foreign), mostDigestRows):len(d.Foreign)]
-	for _, list := range []*[]DigestNote{&d.Overdue, &d.Recovered, &d.Skipped, &d.Empty, &d.Invalid, &d.Outside} {
+	for _, list := range []*[]DigestNote{&d.Overdue, &d.Recovered, &d.Locked, &d.Skipped, &d.Empty, &d.Invalid, &d.Outside} {
 		*list = (*list)[:min(len(*list), mostDigestRows):len(*list)]
 	}
 	return d

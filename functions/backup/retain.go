@@ -72,6 +72,7 @@ type Fate struct {
 // for as long as the volume lives.
 func Retain(h Holding, now time.Time) []Fate {
 	items := gather(h)
+	h.Gone = goneSince(h.Gone, items)
 	shift := h.byRules(items, now)
 	findNewest(items)
 	for _, it := range items {
@@ -385,6 +386,20 @@ func shiftOf(items []*item, several bool) (shift time.Time) {
 		}
 	}
 	return shift
+}
+
+// goneSince is since when a volume is gone at most: it was there when its newest restore
+// point was made, whatever the ledger says, which others may have written to.
+func goneSince(said time.Time, items []*item) time.Time {
+	if said.IsZero() {
+		return said
+	}
+	for _, it := range items {
+		if it.complete && it.b.Created.After(said) {
+			said = it.b.Created
+		}
+	}
+	return said
 }
 
 // findNewest finds the newest complete restore point.

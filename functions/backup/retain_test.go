@@ -651,6 +651,9 @@ func TestNewestOfAVolumeThatIsGone(t *testing.T) {
 		{"gone in the future is not gone yet", "F1@20d F2@15d", "23T12:00", "", `
 			-F1 older than 2w
 			+F2 the newest complete restore point of a volume gone since 2026-11-23T12:00:00Z until 23T12:00`},
+		{"gone for longer than its newest restore point is old: somebody wrote that into the ledger", "F1@20d F2@15d", "2000-01-01T00:00", "16d", `
+			-F1 older than 2w
+			+F2 the newest complete restore point of a volume gone since 2026-11-07T12:00:00Z until 23T12:00`},
 		{"its chain stays with the newest", "F1@20d I2@15d", "12T12:00", "30d", `
 			+F1 incremental I2 builds on it until 2026-12-12T12:00
 			+I2 the newest complete restore point of a volume gone since 2026-11-12T12:00:00Z until 2026-12-12T12:00`},

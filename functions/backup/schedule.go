@@ -191,6 +191,46 @@ func (s Schedule) Interval(t time.Time) time.Duration {
 	return least
 }
 
+// star is cron's mark of a field that was written as *: of the two fields of days, one
+// that is so does not count (cron/spec.go, dayMatches).
+const star = 1 << 63
+
+// Longest is the longest time between two slots by a clock that is never put forward
+// or back, in any year of the calendar: what tells a schedule that hardly ever comes.
+func (s Schedule) Longest() time.Duration {
+	spec, ok := s.spec.(*cron.SpecSchedule)
+	if !ok {
+		return s.every
+	}
+	first, last, longest := -1, -1, 0 // minutes of a day
+	for minute := range 24 * 60 {
+		if spec.Hour>>(minute/60)&1 == 0 || spec.Minute>>(minute%60)&1 == 0 {
+			continue
+		}
+		if first < 0 {
+			first = minute
+		} else {
+			longest = max(longest, minute-last)
+		}
+		last = minute
+	}
+	// Dates and weekdays come together anew every 28 years.
+	before := -1
+	begin := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	for day, date := 0, begin; date.Year() < 2030; day, date = day+1, date.AddDate(0, 0, 1) {
+		of, week := spec.Dom>>date.Day()&1 == 1, spec.Dow>>date.Weekday()&1 == 1
+		both := (spec.Dom|spec.Dow)&star != 0
+		if spec.Month>>date.Month()&1 == 0 || both && !(of && week) || !of && !week {
+			continue
+		}
+		if before >= 0 {
+			longest = max(longest, (day-before)*24*60+first-last)
+		}
+		before = day
+	}
+	return time.Duration(longest) * time.Minute
+}
+
 // wallClock is what the clock of the zone shows at t: a time without a zone, for
 // which UTC stands here.
 func wallClock(t time.Time, zone *time.Location) time.Time {

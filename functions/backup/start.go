@@ -56,6 +56,9 @@ type Facts struct {
 	Rank, Limit, Total int
 	// Known are the ids of backups that the ledger has seen complete.
 	Known map[string]bool
+	// Enrolled is what the ledger remembers of the volume: a lock may hold its skip key
+	// back.
+	Enrolled Protected
 	// Unserved is the id of a backup of the project's that no cinder-backup service
 	// took and that is still there; "" for none.
 	Unserved string
@@ -63,7 +66,7 @@ type Facts struct {
 
 // WhatToStart decides what a volume's turn comes to.
 func WhatToStart(p Policy, keys Keys, s State, t Turn, f Facts, now time.Time) Start {
-	if why := Skips(f.Volume.Metadata, keys); why != "" {
+	if why, _ := p.LeaveOut(Skips(f.Volume.Metadata, keys), f.Enrolled, now); why != "" {
 		return Start{Do: Skip, Theirs: true, Why: why}
 	}
 	start := Start{Attempt: 1}

@@ -396,7 +396,7 @@ func (g *gathered) of(c candidate) (backup.Facts, string) {
 	if !ok {
 		return backup.Facts{}, "volume not found in its project"
 	}
-	return backup.Facts{Volume: v, Backups: g.backups[c.Volume], Known: g.known, Quota: g.quota, Rank: g.rank[c.Volume], Total: g.total, Limit: g.limit, Unserved: g.unserved}, ""
+	return backup.Facts{Volume: v, Backups: g.backups[c.Volume], Known: g.known, Quota: g.quota, Rank: g.rank[c.Volume], Total: g.total, Limit: g.limit, Enrolled: c.Protected, Unserved: g.unserved}, ""
 }
 
 // act carries a decision out. charged says that the quota is one backup less.

@@ -27,6 +27,11 @@ type Ledger interface {
 	Ticket(ctx context.Context, project string) (int64, error)
 	Enrolment(ctx context.Context, project, server string) (e backup.Enrolment, lastStamp time.Time, ok bool, err error)
 	ServersOf(ctx context.Context, project, volume string) ([]string, error)
+	// VolumesOf are those of the ids that are protected, by id, with their enrolments.
+	VolumesOf(ctx context.Context, project string, ids []string) (map[string]backup.Protected, error)
+	// LastReconciled is when all servers were last looked at; ok is false where they
+	// were not since the ledger was empty.
+	LastReconciled(ctx context.Context) (at time.Time, ok bool, err error)
 	Enroll(ctx context.Context, ticket int64, e backup.Enrolment, volumes []backup.Protected, now time.Time) (backup.Change, error)
 	Withdraw(ctx context.Context, ticket int64, project, server string, now time.Time) (backup.Change, error)
 }
@@ -53,6 +58,8 @@ type Function struct {
 	Cloud    Cloud
 	Settings Settings
 	Log      *slog.Logger
+	// Count counts what happened; see the metrics.
+	Count func(name string, n float64, labels ...string)
 }
 
 // Instance handles Nova's notifications.
@@ -141,12 +148,20 @@ func (f *Function) look(ctx context.Context, project, id string, enrolled bool, 
 	case err != nil:
 		return f.answer(ctx, project, id, err)
 	}
+	remembered, seen, err := f.remember(ctx, project, server, enrolled, now)
+	if err != nil {
+		return err
+	}
 	wish := backup.ReadWish(server.Metadata, server.Tags, f.Settings.Keys, f.Settings.Classes)
-	if !wish.In {
+	decision := f.Settings.Classes.Decide(server, wish, remembered, f.Settings.Keys, seen)
+	if decision.First && seen.IsZero() {
+		return nil // reconcile has been asked to look at everything, and says when
+	}
+	if wish = decision.Wish; !wish.In {
 		for _, p := range wish.Problems {
 			f.Log.WarnContext(ctx, "server not protected", "project", project, "server", id, "why", p)
 		}
-		if !enrolled {
+		if !decision.Withdraw {
 			return nil
 		}
 		return f.withdraw(ctx, ticket, project, id, wish.Why, now)
@@ -155,7 +170,7 @@ func (f *Function) look(ctx context.Context, project, id string, enrolled bool, 
 	if err != nil {
 		return f.answer(ctx, project, id, err)
 	}
-	e, protected, missing := backup.Enrol(server, wish, volumes, f.Settings.Keys)
+	e, protected, missing, tried := f.Settings.Classes.Enrol(decision, server, volumes, remembered, f.Settings.Keys, seen)
 	for _, v := range missing {
 		f.Log.WarnContext(ctx, "volume not protected", "project", project, "server", id, "volume", v, "why", "not found in the server's project")
 	}
@@ -163,11 +178,48 @@ func (f *Function) look(ctx context.Context, project, id string, enrolled bool, 
 	if err != nil {
 		return err
 	}
-	if !change.Stale && !change.Same {
+	if change.Stale {
+		return nil
+	}
+	if decision.First {
+		f.Count("lock_attempts_total", 1, "server")
+		f.Log.WarnContext(ctx, "attempt on a locked class", "project", project, "server", id, "class", e.Class, "why", wish.Why)
+	}
+	for _, v := range tried {
+		f.Count("lock_attempts_total", 1, "volume")
+		f.Log.WarnContext(ctx, "attempt on a locked class", "project", project, "server", id, "volume", v.Volume, "class", e.Class, "why", v.Attempt.Why)
+	}
+	if !change.Same {
 		f.Log.InfoContext(ctx, "server enrolled", "project", project, "server", id, "class", e.Class,
 			"volumes", len(e.Volumes), "protected", change.Protected, "unprotected", change.Unprotected, "problems", e.Problems, "why", wish.Why)
 	}
 	return nil
+}
+
+// remember is what is known of a server, where a class is locked, and when what it
+// shows was seen; zero for not to be said. A notification that was long under way tells
+// of an earlier moment: what reconcile has not found since was not there then, and no
+// lock begins before that.
+func (f *Function) remember(ctx context.Context, project string, server backup.Server, enrolled bool, now time.Time) (r backup.Remembered, seen time.Time, err error) {
+	if !f.Settings.Classes.Locked() {
+		return backup.Remembered{Enrolled: enrolled}, now, nil
+	}
+	r.Told = true
+	// After the ticket: what is written down meanwhile makes ours stale.
+	if r.Enrolment, _, r.Enrolled, err = f.Ledger.Enrolment(ctx, project, server.ID); err != nil || !r.Enrolled {
+		return r, now, err
+	}
+	if r.Volumes, err = f.Ledger.VolumesOf(ctx, project, server.Volumes); err != nil {
+		return r, now, err
+	}
+	last, _, err := f.Ledger.LastReconciled(ctx)
+	if last.IsZero() {
+		return r, last, err
+	}
+	if last.After(now) {
+		now = last
+	}
+	return r, now, err
 }
 
 func (f *Function) withdraw(ctx context.Context, ticket int64, project, id, why string, now time.Time) error {

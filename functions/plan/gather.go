@@ -137,7 +137,7 @@ func (r *Reader) Read(ctx context.Context, only string, at, now time.Time) (Fact
 		// A plan without it is still one.
 		f.Memory, f.NoMemory = nil, err.Error()
 	}
-	if err := r.names(ctx, &f); err != nil {
+	if err := r.names(ctx, &f, at); err != nil {
 		return f, err
 	}
 	return f, r.quotas(ctx, &f, at)
@@ -313,8 +313,8 @@ func (r *Reader) memory(ctx context.Context, f *Facts, at time.Time) error {
 }
 
 // names asks for the names of the projects that the plan is about.
-func (r *Reader) names(ctx context.Context, f *Facts) error {
-	ids := r.Settings.about(f)
+func (r *Reader) names(ctx context.Context, f *Facts, at time.Time) error {
+	ids := r.Settings.about(f, at)
 	var mu sync.Mutex
 	var errs []error
 	each(len(ids), func(i int) {

@@ -14,7 +14,7 @@ import (
 // Make decides what would be done at at. It asks nobody.
 func (s Settings) Make(f Facts, at time.Time) Plan {
 	at = at.UTC().Truncate(time.Second)
-	j := &judge{Settings: s, Facts: f, at: at, protected: s.protect(&f),
+	j := &judge{Settings: s, Facts: f, at: at, protected: s.protect(&f, at),
 		backups: map[key][]backup.CinderBackup{}, unserved: map[string]string{}}
 	for _, b := range f.Backups {
 		k := key{b.Project, b.Volume}
@@ -60,24 +60,62 @@ type protection struct {
 	warnings []Warning
 }
 
-func (s Settings) protect(f *Facts) protection {
+// remembered is what a look at a server at the time of reading would go by: the
+// ledger, or the trails that backups are where that does not know.
+func (s Settings) remembered(f *Facts) func(server backup.Server) backup.Remembered {
+	enrolments := map[string]backup.Enrolment{}
+	if f.Memory != nil {
+		for _, v := range f.Memory.Volumes {
+			for _, e := range v.Enrolments {
+				enrolments[e.Server] = e
+			}
+		}
+	}
+	trails := backup.Trails(f.Backups)
+	return func(server backup.Server) backup.Remembered {
+		if f.Memory == nil || !f.Memory.Ready[server.Project] {
+			return backup.Remembered{Trails: trails}
+		}
+		e, enrolled := enrolments[server.ID]
+		return backup.Remembered{Enrolment: e, Enrolled: enrolled, Volumes: f.Memory.Volumes}
+	}
+}
+
+// protect decides about every server as enroll and reconcile would: at the time of
+// reading, when an attempt on a locked class is seen at the latest, and then at at.
+func (s Settings) protect(f *Facts, at time.Time) protection {
 	p := protection{volumes: map[string]backup.Protected{}, cinder: make(map[string]backup.Volume, len(f.Volumes))}
 	for _, v := range f.Volumes {
 		p.cinder[v.ID] = v
 	}
+	remembered := s.remembered(f)
 	servers := slices.SortedFunc(slices.Values(f.Servers), func(a, b backup.Server) int { return cmp.Compare(a.ID, b.ID) })
 	for _, server := range servers {
 		warn := func(volume, why string) {
 			p.warnings = append(p.warnings, Warning{Project: server.Project, Server: server.ID, ServerName: server.Name, Volume: volume, Why: why})
 		}
 		wish := backup.ReadWish(server.Metadata, server.Tags, s.Keys, s.Classes)
-		for _, problem := range wish.Problems {
+		r := remembered(server)
+		d := s.Classes.Decide(server, wish, r, s.Keys, f.Read)
+		if s.Classes.Locked() && at.After(f.Read) {
+			r = s.after(d, server, p.cinder, r, f.Read)
+			d = s.Classes.Decide(server, wish, r, s.Keys, at)
+		}
+		if !d.Attempt.None() {
+			warn("", "still protected: "+d.Wish.Why)
+		}
+		for _, problem := range d.Wish.Problems {
 			warn("", problem)
 		}
-		if !wish.In {
+		if !d.Wish.In {
 			continue
 		}
-		e, protected, missing := backup.Enrol(server, wish, p.cinder, s.Keys)
+		e, protected, missing, _ := s.Classes.Enrol(d, server, p.cinder, r, s.Keys, later(f.Read, at))
+		for _, v := range protected {
+			if !v.Attempt.None() {
+				warn(v.Volume, "still protected: "+s.Classes.Of(e).Held(v.Attempt))
+			}
+		}
 		for _, id := range missing {
 			warn(id, "volume not protected: not found in the server's project")
 		}
@@ -95,6 +133,24 @@ func (s Settings) protect(f *Facts) protection {
 		}
 	}
 	return p
+}
+
+// after is what is remembered of a server after a decision.
+func (s Settings) after(d backup.Decision, server backup.Server, cinder map[string]backup.Volume, r backup.Remembered, read time.Time) backup.Remembered {
+	e, protected, _, _ := s.Classes.Enrol(d, server, cinder, r, s.Keys, read)
+	out := backup.Remembered{Enrolment: e, Enrolled: d.Wish.In, Volumes: map[string]backup.Protected{}}
+	for _, v := range protected {
+		v.Enrolments = r.Volumes[v.Volume].Enrolments
+		out.Volumes[v.Volume] = v
+	}
+	return out
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // recall fills in how far the volumes' runs have come: by what the ledger remembers,
@@ -126,9 +182,9 @@ func (p *protection) recall(f *Facts) {
 
 // about are the projects that a plan says anything of: those with opted-in servers
 // or with backups that carry our metadata.
-func (s Settings) about(f *Facts) []string {
+func (s Settings) about(f *Facts, at time.Time) []string {
 	in := map[string]bool{}
-	p := s.protect(f)
+	p := s.protect(f, at)
 	for _, v := range p.volumes {
 		in[v.Project] = true
 	}
@@ -147,7 +203,7 @@ func (s Settings) about(f *Facts) []string {
 // due are the projects in which a volume's turn has come at at.
 func (s Settings) due(f *Facts, at time.Time) []string {
 	in := map[string]bool{}
-	p := s.protect(f)
+	p := s.protect(f, at)
 	p.recall(f)
 	for _, v := range p.volumes {
 		if turn(s.Classes.Strictest(v.Enrolments, at), &v, f.Read, at).Now {
@@ -315,7 +371,7 @@ func (j *judge) project(group []*candidate) {
 		v := j.protected.cinder[c.Volume]
 		start := backup.WhatToStart(c.policy, j.Keys, c.State, c.turn, backup.Facts{
 			Volume: v, Backups: j.backups[key{id, c.Volume}], Known: complete, Quota: quota,
-			Rank: rank[c.Volume], Limit: limit, Total: total, Unserved: j.unserved[id],
+			Rank: rank[c.Volume], Limit: limit, Total: total, Enrolled: c.Protected, Unserved: j.unserved[id],
 		}, j.at)
 		c.row.Theirs, c.row.Why = start.Theirs, start.Why
 		switch start.Do {

@@ -308,3 +308,54 @@ func TestManual(t *testing.T) {
 	}
 	fields(reflect.TypeFor[plan.Plan]())
 }
+
+// A server whose owner takes it out of a locked class is still protected, and its
+// volumes, too, until the lock's time is over.
+func TestALockedServerIsStillProtected(t *testing.T) {
+	s := settingsOf(t, nights, "STAFFELN_LOCK=7d")
+	out := func(f *plan.Facts) { f.Servers[0].Metadata = map[string]string{"backup": "no"} }
+	for _, tc := range []struct {
+		name string
+		tell func(f *plan.Facts)
+		at   time.Duration
+		want string
+	}{
+		{"nothing was tried", func(*plan.Facts) {}, 0, "start"},
+		{"it opted out just now", out, 0, "start, still protected: metadata backup=no is not in force before 2026-11-29T03:30:00Z: class default is locked"},
+		{"and how that looks in six days", out, 6 * 24 * time.Hour, "start, still protected: metadata backup=no is not in force before 2026-11-29T03:30:00Z: class default is locked"},
+		{"and in a week", out, 7 * 24 * time.Hour, ""},
+		{"it was seen to opt out two days ago", func(f *plan.Facts) {
+			out(f)
+			v := f.Memory.Volumes["vol"]
+			v.Enrolments[0].Attempt = backup.Attempt{Since: now.AddDate(0, 0, -2), Why: "metadata backup=no"}
+		}, 0, "start, still protected: metadata backup=no is not in force before 2026-11-27T03:30:00Z: class default is locked"},
+		{"of a ledger that is not complete its backups tell", func(f *plan.Facts) {
+			out(f)
+			f.Memory.Ready["p"] = false
+			f.Backups[1].Metadata[backup.MetaClass] = "default"
+		}, 0, "start, still protected: metadata backup=no is not in force before 2026-11-29T03:30:00Z: class default is locked"},
+		{"a server that was not enrolled is not protected", func(f *plan.Facts) { out(f); delete(f.Memory.Volumes, "vol") }, 0, ""},
+		{"its volume was given the skip key", func(f *plan.Facts) {
+			f.Volumes[0].Metadata = map[string]string{"skip-volume-backup": "yes"}
+		}, 0, "start, still protected: volume metadata skip-volume-backup=yes is not in force before 2026-11-29T03:30:00Z: class default is locked"},
+		{"and in a week", func(f *plan.Facts) {
+			f.Volumes[0].Metadata = map[string]string{"skip-volume-backup": "yes"}
+		}, 7 * 24 * time.Hour, "skip"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := factsOf()
+			tc.tell(&f)
+			p := s.Make(f, now.Add(tc.at))
+			var got []string
+			for _, b := range p.Backups {
+				got = append(got, string(b.Do))
+			}
+			for _, w := range p.Warnings {
+				got = append(got, w.Why)
+			}
+			if got := strings.Join(got, ", "); got != tc.want {
+				t.Errorf("got %s, want %s", got, tc.want)
+			}
+		})
+	}
+}

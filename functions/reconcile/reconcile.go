@@ -118,7 +118,12 @@ type Function struct {
 // how soon a pass that failed is repeated.
 const tryAgain = time.Minute
 
-const backupsMark = "backups"
+// The marks of reconcile: when all backups were last read, and since when the ledger is
+// being rebuilt; zero where it is whole.
+const (
+	backupsMark = "backups"
+	rebuildMark = "rebuild"
+)
 
 // Reconcile handles the tick.
 func (f *Function) Reconcile(ctx context.Context, t events.Tick) error {
@@ -143,6 +148,10 @@ func (f *Function) Reconcile(ctx context.Context, t events.Tick) error {
 	if err != nil {
 		return err
 	}
+	rebuild, err := f.rebuilding(ctx, ok, began)
+	if err != nil {
+		return err
+	}
 	known, err := f.read(ctx)
 	if err != nil {
 		return err
@@ -158,7 +167,7 @@ func (f *Function) Reconcile(ctx context.Context, t events.Tick) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		s, err := f.list(ctx, name, sweep)
+		s, err := f.list(ctx, name, sweep || rebuild, rebuild)
 		if err == nil {
 			err = f.compare(ctx, s, known, began)
 		}
@@ -181,12 +190,15 @@ func (f *Function) Reconcile(ctx context.Context, t events.Tick) error {
 	case len(errs) > 0:
 		// What could be compared counts; the rest is tried again soon.
 		at = began.Add(min(tryAgain, f.Settings.Period) - f.Settings.Period)
-	case sweep:
+	case sweep || rebuild:
 		// One that was asked for since the lists were read is still to come.
 		if now, _, err := f.Ledger.Marked(ctx, backupsMark); err != nil {
 			errs = append(errs, err)
 		} else if now.Equal(swept) {
 			errs = append(errs, f.Ledger.Mark(ctx, backupsMark, began))
+		}
+		if rebuild {
+			errs = append(errs, f.Ledger.Mark(ctx, rebuildMark, time.Time{}))
 		}
 	}
 	if err := f.Ledger.Reconciled(ctx, at); err != nil {
@@ -225,6 +237,21 @@ func AskBackups(ctx context.Context, l interface {
 		return err
 	}
 	return l.AskReconcile(ctx)
+}
+
+// rebuilding says whether this pass rebuilds the ledger: it was found empty, or the
+// passes since then have not got everywhere. Then only backups tell which servers a
+// locked class holds. What keeps failing for a day is not waited for: until then an
+// owner whose opting out has come into force would be held again.
+func (f *Function) rebuilding(ctx context.Context, whole bool, now time.Time) (bool, error) {
+	switch {
+	case !f.Settings.Classes.Locked():
+		return false, nil
+	case !whole:
+		return true, f.Ledger.Mark(ctx, rebuildMark, now)
+	}
+	since, ok, err := f.Ledger.Marked(ctx, rebuildMark)
+	return ok && !since.IsZero() && now.Before(since.AddDate(0, 0, 1)), err
 }
 
 // known is what the ledger says.
@@ -279,9 +306,11 @@ type scope struct {
 	// newest restore points are, as far as seen in this pass.
 	enrolled map[string]backup.Enrolment
 	newest   map[string]time.Time
+	// trails are how volumes were protected, where the ledger does not know; else nil.
+	trails map[string]backup.Trail
 }
 
-func (f *Function) list(ctx context.Context, project string, sweep bool) (*scope, error) {
+func (f *Function) list(ctx context.Context, project string, sweep, rebuild bool) (*scope, error) {
 	s := &scope{project: project, volumes: map[string]backup.Volume{}, swept: sweep,
 		enrolled: map[string]backup.Enrolment{}, newest: map[string]time.Time{}}
 	var err error
@@ -297,6 +326,9 @@ func (f *Function) list(ctx context.Context, project string, sweep bool) (*scope
 	}
 	if sweep {
 		s.backups, err = f.Cloud.Backups(ctx, project)
+	}
+	if rebuild {
+		s.trails = backup.Trails(s.backups)
 	}
 	return s, err
 }
@@ -349,8 +381,10 @@ func (f *Function) owed(ctx context.Context, server backup.Server, s *scope, k *
 func (f *Function) server(ctx context.Context, server backup.Server, s *scope, k *known, now time.Time) error {
 	before, enrolled := k.enrolments[server.ID]
 	wish := backup.ReadWish(server.Metadata, server.Tags, f.Settings.Keys, f.Settings.Classes)
-	if !wish.In {
-		if !enrolled {
+	remembered := backup.Remembered{Enrolment: before, Enrolled: enrolled, Volumes: k.volumes, Trails: s.trails}
+	decision := f.Settings.Classes.Decide(server, wish, remembered, f.Settings.Keys, now)
+	if wish = decision.Wish; !wish.In {
+		if !decision.Withdraw {
 			return nil
 		}
 		return f.withdraw(ctx, before, k, wish.Why, now)
@@ -368,7 +402,7 @@ func (f *Function) server(ctx context.Context, server backup.Server, s *scope, k
 			return err
 		}
 	}
-	e, protected, missing := backup.Enrol(server, wish, s.volumes, f.Settings.Keys)
+	e, protected, missing, tried := f.Settings.Classes.Enrol(decision, server, s.volumes, remembered, f.Settings.Keys, now)
 	s.enrolled[server.ID] = e
 	for _, v := range missing {
 		f.Log.WarnContext(ctx, "volume not protected", "project", server.Project, "server", server.ID, "volume", v, "why", "not found in the server's project")
@@ -381,8 +415,19 @@ func (f *Function) server(ctx context.Context, server backup.Server, s *scope, k
 		return nil
 	}
 	change, err := f.Ledger.Enroll(ctx, k.tickets[f.Ledger.Shard(e.Project)], e, protected, now)
-	if err != nil || change.Stale || change.Same {
+	if err != nil || change.Stale {
 		return err
+	}
+	if decision.First {
+		f.Count("lock_attempts_total", 1, "server")
+		f.Log.WarnContext(ctx, "attempt on a locked class", "project", e.Project, "server", e.Server, "class", e.Class, "why", wish.Why)
+	}
+	for _, v := range tried {
+		f.Count("lock_attempts_total", 1, "volume")
+		f.Log.WarnContext(ctx, "attempt on a locked class", "project", e.Project, "server", e.Server, "volume", v.Volume, "class", e.Class, "why", v.Attempt.Why)
+	}
+	if change.Same {
+		return nil
 	}
 	if !enrolled {
 		f.Count("reconcile_missed_total", 1, "server enrolled")
@@ -425,7 +470,9 @@ func (f *Function) withdraw(ctx context.Context, e backup.Enrolment, k *known, w
 	if err != nil || change.Stale || change.Same {
 		return err
 	}
-	f.Count("reconcile_missed_total", 1, "server withdrawn")
+	if e.Attempt.None() { // the end of a lock is told by nobody
+		f.Count("reconcile_missed_total", 1, "server withdrawn")
+	}
 	f.Log.InfoContext(ctx, "server withdrawn", "project", e.Project, "server", e.Server, "unprotected", change.Unprotected, "why", "reconcile: "+why)
 	return nil
 }
@@ -443,10 +490,10 @@ func (f *Function) backups(ctx context.Context, s *scope, k *known, now time.Tim
 		if b.Foreign() && len(foreign[b.Project]) < mostForeign {
 			foreign[b.Project] = append(foreign[b.Project], backup.ForeignOf(b))
 		}
+		listed[b.ID] = true
 		if !b.Ours() {
 			continue
 		}
-		listed[b.ID] = true
 		records[b.Project] = append(records[b.Project], backup.RecordOf(b))
 		slot, attempt, ok := b.Run()
 		if !ok {

@@ -94,6 +94,8 @@ type Settings struct {
 	Blind bool
 	// Operators are told of errors, once in a period; nobody where it is empty.
 	Operators []string
+	// LockMail tells owners and operators of an attempt on a locked class at once.
+	LockMail bool
 	// DeadlineBase and DeadlinePerGiB say when a backup is given up on.
 	DeadlineBase, DeadlinePerGiB time.Duration
 }
@@ -155,6 +157,11 @@ func (f *Function) Report(ctx context.Context, t events.Tick) error {
 	}
 	slot := f.Settings.Schedule.Slot(t.At)
 	var errs []error
+	if f.Settings.LockMail && f.Settings.Classes.Locked() {
+		if err := f.alarms(ctx, s, t.Shard, t.At); err != nil {
+			errs = append(errs, fmt.Errorf("attempts on locked classes: %w", err))
+		}
+	}
 	for _, project := range s.projects {
 		if r := s.reports[project]; r.Pending == nil && !r.Last.Before(slot) && !f.impossible(r.Last, t.At) {
 			continue // told: most looks end here, before anything is asked for
@@ -397,7 +404,7 @@ const mostWait = 6 * time.Hour
 // same one again.
 func (f *Function) send(ctx context.Context, r *backup.Reporting, now time.Time) error {
 	p := r.Pending
-	people, err := f.recipients(ctx, *r)
+	people, err := f.recipients(ctx, r.Project, p.Digest.Name)
 	if err == nil && len(people) == 0 {
 		err = errors.New("there is nobody to tell: no recipients are configured, and no member of the project has an e-mail address")
 	}
@@ -536,8 +543,9 @@ func clip(s string) string {
 	return s
 }
 
-// recipients are who a project's digest goes to: each address once.
-func (f *Function) recipients(ctx context.Context, r backup.Reporting) ([]backup.Person, error) {
+// recipients are who a project's letters go to, each address once. name is the
+// project's.
+func (f *Function) recipients(ctx context.Context, project, name string) ([]backup.Person, error) {
 	var people []backup.Person
 	switch {
 	case len(f.Settings.Recipients) > 0:
@@ -545,7 +553,6 @@ func (f *Function) recipients(ctx context.Context, r backup.Reporting) ([]backup
 			people = append(people, backup.Person{Address: a})
 		}
 	case f.Settings.Domain != "":
-		name := r.Pending.Digest.Name
 		if strings.ContainsFunc(name, func(c rune) bool {
 			return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("._+-", c))
 		}) {
@@ -554,7 +561,7 @@ func (f *Function) recipients(ctx context.Context, r backup.Reporting) ([]backup
 		people = []backup.Person{{Address: name + "@" + f.Settings.Domain}}
 	default:
 		var err error
-		if people, err = f.Cloud.Members(ctx, r.Project); err != nil {
+		if people, err = f.Cloud.Members(ctx, project); err != nil {
 			return nil, fmt.Errorf("members of the project: %w", err)
 		}
 	}

@@ -645,6 +645,62 @@ func TestWhatCannotBeHelpedIsSetAside(t *testing.T) {
 	}
 }
 
+// Rules take an event's time for the present. Whoever may publish is nobody to set it:
+// ticks are our own timers' alone, and what has happened has happened by now.
+func TestWhatTimeItIsIsNotTheBrokersToSay(t *testing.T) {
+	url := services.RabbitMQ(t).Vhost(t)
+	c := newCloud(t, url)
+	c.declare("nova")
+	var mu sync.Mutex
+	at := map[string]time.Time{}
+	consumer, err := New(Config{URLs: []string{url}, Exchanges: []string{"nova"}, Await: 50 * time.Millisecond},
+		func(_ context.Context, e events.Event) error {
+			mu.Lock()
+			defer mu.Unlock()
+			at[e.Type+" "+e.ID] = e.At
+			return nil
+		}, func(string) bool { return true }, slog.New(slog.DiscardHandler), Hooks{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- consumer.Run(ctx) }()
+	eventually(t, "bound", func() bool { return slices.Contains(consumer.Healthy()[0].Bound, "nova") })
+
+	began := time.Now()
+	long := began.AddDate(100, 0, 0)
+	tick := events.NewTick("retention", 0, long)
+	for _, e := range []events.Event{tick, {ID: "ahead", Type: "backup.x", At: long}, {ID: "before", Type: "backup.x", At: began.Add(-time.Hour)}} {
+		if err := c.Publish(t.Context(), "nova", "notifications.info", oslo.Encode(e, "anybody")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ch := channel(t, url)
+	eventually(t, "all settled", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return !at["backup.x ahead"].IsZero() && !at["backup.x before"].IsZero() && waiting(t, ch, "staffeln.dead")+len(at) == 3
+	})
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if got, came := at["tick.retention "+tick.ID]; came {
+		t.Errorf("a tick from the broker was handed out, at %s", got)
+	}
+	if got := at["backup.x ahead"]; got.Before(began.Truncate(time.Second)) || got.After(time.Now()) {
+		t.Errorf("a notification of in a hundred years happened at %s", got)
+	}
+	if got, want := at["backup.x before"], began.Add(-time.Hour); got.Sub(want).Abs() > time.Second {
+		t.Errorf("one of an hour ago happened at %s", got)
+	}
+	dead := take(t, ch, "staffeln.dead")
+	if len(dead) != 1 || !strings.Contains(fmt.Sprint(dead[0].Headers[headerReason]), "tick") {
+		t.Errorf("set aside: %v", dead)
+	}
+}
+
 // A message that kills the process each time is not tried for ever.
 func TestAMessageThatKeepsComingBackIsSetAside(t *testing.T) {
 	url := services.RabbitMQ(t).Vhost(t)

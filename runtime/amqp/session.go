@@ -405,7 +405,7 @@ func (s *session) handle(ctx context.Context, d *amqp091.Delivery) error {
 	}
 
 	start := time.Now()
-	err = s.call(ctx, e)
+	err = s.call(ctx, e.Heard(start))
 	took := time.Since(start)
 	outcome, wait := events.Judge(err)
 	attempts++

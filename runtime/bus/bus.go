@@ -218,7 +218,7 @@ func (b *Bus) take() *message {
 // deliver delivers one message and does what its answer says.
 func (b *Bus) deliver(ctx context.Context, m *message) {
 	m.Attempts++
-	m.Why = b.o.Deliver(ctx, m.Event)
+	m.Why = b.o.Deliver(ctx, m.Event.Heard(b.o.Now()))
 	outcome, wait := events.Judge(m.Why)
 
 	b.mu.Lock()

@@ -170,11 +170,13 @@ func TestFlush(t *testing.T) {
 // delivered.
 func TestBodies(t *testing.T) {
 	var got []events.Event
-	b := New(Options{Log: quiet, Deliver: func(_ context.Context, e events.Event) error { got = append(got, e); return nil }})
+	b := New(Options{Log: quiet, Now: func() time.Time { return noon }, Deliver: func(_ context.Context, e events.Event) error { got = append(got, e); return nil }})
 	want := event("m-1")
 	want.Data = []byte(`{"backup_id": "b-1"}`)
 	body := oslo.Encode(want, "backup.host")
-	for _, body := range [][]byte{body, []byte("no envelope"), nil} {
+	ahead := event("ahead")
+	ahead.At = noon.AddDate(100, 0, 0)
+	for _, body := range [][]byte{body, []byte("no envelope"), nil, oslo.Encode(events.NewTick("retention", 0, noon), "anybody"), oslo.Encode(ahead, "anybody")} {
 		if err := b.Publish(body); err != nil {
 			t.Fatal(err)
 		}
@@ -183,11 +185,12 @@ func TestBodies(t *testing.T) {
 	if _, err := b.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff([]events.Event{want}, got); d != "" {
+	ahead.At = noon // what has happened has happened by now
+	if d := cmp.Diff([]events.Event{want, ahead}, got); d != "" {
 		t.Error(d)
 	}
 	dead := b.Dead()
-	if len(dead) != 2 || string(dead[0].Body) != "no envelope" || dead[0].Why == nil || dead[0].Attempts != 0 {
+	if len(dead) != 3 || string(dead[0].Body) != "no envelope" || dead[0].Why == nil || dead[0].Attempts != 0 {
 		t.Errorf("%+v", dead)
 	}
 }

@@ -126,6 +126,19 @@ func TestModes(t *testing.T) {
 			"Ce-Specversion: 1.0\nCe-Type: dev.knative.sources.ping\nCe-Id: x\nCe-Source: /apis/ping\nCe-Time: 2026-11-22T12:00:00.5Z\nContent-Type: application/json\n\n" + `{"tick":"track"}`, all},
 		{"Knative's ping for one shard",
 			"Ce-Specversion: 1.0\nCe-Type: dev.knative.sources.ping\nCe-Id: x\nCe-Source: /apis/ping\n\n" + `{"tick":"track","shard":3}`, []events.Event{tick(3)}},
+		{"a tick of a clock that is a little ahead",
+			"Ce-Specversion: 1.0\nCe-Type: tick.track\nCe-Id: track/02@2026-11-22T12:05:00Z\nCe-Source: staffeln\nCe-Time: 2026-11-22T12:05:00Z\n\n",
+			[]events.Event{events.NewTick("track", 2, noon.Add(5*time.Minute))}},
+		{"a tick that has waited long",
+			"Ce-Specversion: 1.0\nCe-Type: tick.track\nCe-Id: track/02@2026-11-22T10:00:00Z\nCe-Source: staffeln\nCe-Time: 2026-11-22T10:00:00Z\n\n",
+			[]events.Event{events.NewTick("track", 2, noon.Add(-2*time.Hour))}},
+		{"a notification that is to have happened in a hundred years happened now",
+			"\n\n" + strings.ReplaceAll(envelope, "2026-", "2126-"), []events.Event{notification}},
+		{"the same, from Knative's source",
+			"Ce-Specversion: 1.0\nCe-Type: dev.knative.rabbitmq.event\nCe-Id: x\nCe-Source: y\n\n" + strings.ReplaceAll(envelope, "2026-", "2126-"), []events.Event{notification}},
+		{"the same, by our own client's words",
+			"Ce-Specversion: 1.0\nCe-Type: backup.create.end\nCe-Id: m-1\nCe-Source: staffeln\nCe-Time: 2126-11-22T12:00:00Z\n\n" + `{"backup_id": "b"}`,
+			[]events.Event{notification}},
 		{"what the function does not take is nothing to it",
 			"Ce-Specversion: 1.0\nCe-Type: port.create.end\nCe-Id: x\nCe-Source: y\n\n{}", nil},
 		{"nor is another function's tick",
@@ -198,12 +211,23 @@ func TestRefused(t *testing.T) {
 		{"a message that is no notification", "Ce-Specversion: 1.0\nCe-Type: dev.knative.rabbitmq.event\nCe-Id: x\n\n{}", 422},
 		{"a ping for nothing", "Ce-Specversion: 1.0\nCe-Type: dev.knative.sources.ping\nCe-Id: x\n\n{}", 422},
 		{"a ping for a shard that there is not", "Ce-Specversion: 1.0\nCe-Type: dev.knative.sources.ping\nCe-Id: x\n\n" + `{"tick":"track","shard":4}`, 422},
+		{"a tick of next year: rules would take it for now",
+			"Ce-Specversion: 1.0\nCe-Type: tick.track\nCe-Id: track/02@2027-11-22T12:00:00Z\nCe-Time: 2027-11-22T12:00:00Z\n\n", 422},
+		{"a tick too far ahead for two clocks", "Ce-Specversion: 1.0\nCe-Type: tick.track\nCe-Id: cron\nCe-Time: 2026-11-22T12:05:01Z\n\n", 422},
+		{"a ping of next year", "Ce-Specversion: 1.0\nCe-Type: dev.knative.sources.ping\nCe-Id: x\nCe-Time: 2027-11-22T12:00:00Z\n\n" + `{"tick":"track"}`, 422},
+		{"a tick of last year: a volume would be gone since then",
+			"Ce-Specversion: 1.0\nCe-Type: tick.track\nCe-Id: track/02@2025-11-22T12:00:00Z\nCe-Time: 2025-11-22T12:00:00Z\n\n", 422},
+		{"a tick too old to have waited", "Ce-Specversion: 1.0\nCe-Type: tick.track\nCe-Id: cron\nCe-Time: 2026-11-22T09:59:59Z\n\n", 422},
+		{"a notification that claims to be a tick",
+			"\n\n" + `{"message_id": "track/02@2026-11-22T12:00:00Z", "event_type": "tick.track", "timestamp": "2026-11-22 12:00:00"}`, 422},
+		{"the same, from Knative's source",
+			"Ce-Specversion: 1.0\nCe-Type: dev.knative.rabbitmq.event\nCe-Id: x\n\n" + `{"message_id": "track/02@2026-11-22T12:00:00Z", "event_type": "tick.track", "timestamp": "2026-11-22 12:00:00"}`, 422},
 		{"too large a body", "\n\n" + strings.Repeat("x", 2001), 413},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var got heard
 			var log bytes.Buffer
-			w := post(t, Handler(track(&got, done), Options{Log: slog.New(slog.NewTextHandler(&log, nil)), Shards: 4, MaxBody: 2000}), tc.request)
+			w := post(t, Handler(track(&got, done), Options{Log: slog.New(slog.NewTextHandler(&log, nil)), Shards: 4, MaxBody: 2000, Now: func() time.Time { return noon }}), tc.request)
 			if w.Code != tc.code || len(got.all) != 0 {
 				t.Errorf("%d %s, %d events", w.Code, w.Body, len(got.all))
 			}
@@ -287,7 +311,7 @@ func TestAround(t *testing.T) {
 // The official SDK is understood, in both of its modes.
 func TestSDKPeer(t *testing.T) {
 	var got heard
-	server := httptest.NewServer(Handler(track(&got, done), Options{Log: quiet}))
+	server := httptest.NewServer(Handler(track(&got, done), Options{Log: quiet, Now: func() time.Time { return noon }}))
 	defer server.Close()
 	client, err := ce.NewClientHTTP(ce.WithTarget(server.URL))
 	if err != nil {
@@ -364,7 +388,8 @@ func TestRoundTrip(t *testing.T) {
 		got = e
 		return answer
 	}}}
-	server := httptest.NewServer(Handler(f, Options{Log: quiet}))
+	last := time.Unix(2e11+1, 0) // nothing of what is drawn is ahead of it
+	server := httptest.NewServer(Handler(f, Options{Log: quiet, Now: func() time.Time { return last }}))
 	defer server.Close()
 	far, near := &Client{Base: server.URL + "/?f={function}"}, runtime.NewInProcess(quiet, []runtime.Function{f})
 	rapid.Check(t, func(rt *rapid.T) {

@@ -57,6 +57,7 @@ func FuzzInvoke(f *testing.F) {
 		if len(data) == 0 {
 			want.Data = nil
 		}
+		want = want.Heard(noon)
 		if d := cmp.Diff([]events.Event{want}, got); d != "" {
 			t.Fatalf("(-sent +got):\n%s", d)
 		}

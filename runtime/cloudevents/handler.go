@@ -53,9 +53,21 @@ type Options struct {
 	// Grace is how long, when draining, requests are still taken after readiness has
 	// become false: the time a load balancer needs to notice.
 	Grace time.Duration
-	// Now is the time of an event that names none; nil is the real clock.
+	// Now is the time of an event that names none, and what the others' times are held
+	// against; nil is the real clock.
 	Now func() time.Time
+	// Ahead and Late are how far a tick's time may be ahead of and behind Now; 0 is 5
+	// minutes and 2 hours. Whoever reaches the address can write any time into a tick,
+	// and rules take it for the present.
+	Ahead, Late time.Duration
 }
+
+// Bounds of bodies: those of more than usualBody share largeBodies places, so that
+// all of them together stay within 64 MiB.
+const (
+	usualBody   = 64 << 10
+	largeBodies = 16
+)
 
 // A Server serves one function. Make one with [Handler].
 type Server struct {
@@ -63,6 +75,7 @@ type Server struct {
 	invoker  runtime.Invoker
 	o        Options
 	mux      *http.ServeMux
+	large    chan struct{} // a place for each large body
 
 	mu       sync.Mutex
 	unready  bool // as last answered, to log changes only
@@ -89,7 +102,8 @@ type Server struct {
 //     one shard; without, each shard gets its tick, at the time of the ping.
 //   - tick.NAME whose id is not that of a tick: likewise.
 //
-// An event of a type that the function does not take is answered with 204.
+// An event of a type that the function does not take is answered with 204. One whose
+// time is ahead counts as of now; a tick that is too far off is dropped.
 func Handler(f runtime.Function, o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -112,7 +126,15 @@ func Handler(f runtime.Function, o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Server{function: f, o: o, mux: http.NewServeMux(), idle: make(chan struct{})}
+	if o.Ahead <= 0 {
+		o.Ahead = 5 * time.Minute
+	}
+	if o.Late <= 0 {
+		// A timer's interval is an hour at most, and the next tick takes the place of one
+		// that waits.
+		o.Late = 2 * time.Hour
+	}
+	s := &Server{function: f, o: o, mux: http.NewServeMux(), idle: make(chan struct{}), large: make(chan struct{}, largeBodies)}
 	s.invoker = runtime.Wrap(runtime.NewInProcess(o.Log, []runtime.Function{f}), runtime.Observed(o.Observe), runtime.Timeout(o.Timeout))
 	for _, path := range []string{"/healthz", "/_/health"} {
 		s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
@@ -240,7 +262,20 @@ func (s *Server) event(w http.ResponseWriter, r *http.Request) {
 	// may not. Writers that know no deadlines are tests'.
 	deadline := http.NewResponseController(w)
 	_ = deadline.SetReadDeadline(time.Now().Add(s.o.BodyTime))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.o.MaxBody))
+	whole := http.MaxBytesReader(w, r.Body, s.o.MaxBody)
+	body, err := io.ReadAll(io.LimitReader(whole, usualBody+1))
+	if err == nil && len(body) > usualBody {
+		select {
+		case s.large <- struct{}{}:
+			defer func() { <-s.large }()
+		default:
+			answer(w, events.Later(time.Second, errors.New("there are too many large bodies just now")))
+			return
+		}
+		var rest []byte
+		rest, err = io.ReadAll(whole)
+		body = append(body, rest...)
+	}
 	if err == nil {
 		_ = deadline.SetReadDeadline(time.Time{})
 	} else {

@@ -51,7 +51,7 @@ func (s *Server) read(h http.Header, body []byte) ([]events.Event, error) {
 		}
 	default:
 		e, err := oslo.Decode(body)
-		return []events.Event{e}, err
+		return []events.Event{e.Heard(s.o.Now())}, err
 	}
 	if err != nil {
 		return nil, err
@@ -127,7 +127,12 @@ func (s *Server) translate(m message) ([]events.Event, error) {
 		if err != nil {
 			return nil, err
 		}
-		return []events.Event{e}, nil
+		return []events.Event{e.Heard(s.o.Now())}, nil
+	}
+	if m.eventType == typePing || events.IsTick(m.eventType) {
+		if err := s.punctual(at); err != nil {
+			return nil, err
+		}
 	}
 	if m.eventType == typePing {
 		var ping struct {
@@ -157,7 +162,22 @@ func (s *Server) translate(m message) ([]events.Event, error) {
 		}
 		e.Data = m.data
 	}
-	return []events.Event{e}, nil
+	if events.IsTick(e.Type) {
+		return []events.Event{e}, nil // a little ahead, it is two clocks; and its time is its name
+	}
+	return []events.Event{e.Heard(s.o.Now())}, nil
+}
+
+// punctual says what is wrong with the time of a tick.
+func (s *Server) punctual(at time.Time) error {
+	now := s.o.Now()
+	switch {
+	case at.Sub(now) > s.o.Ahead:
+		return fmt.Errorf("cloudevents: a tick of %s, more than %s ahead of the clock here", at.Format(time.RFC3339), s.o.Ahead)
+	case now.Sub(at) > s.o.Late:
+		return fmt.Errorf("cloudevents: a tick of %s, more than %s ago by the clock here", at.Format(time.RFC3339), s.o.Late)
+	}
+	return nil
 }
 
 // allShards are the ticks of one moment. A cron source is seldom on time to the

@@ -19,6 +19,9 @@ import (
 // check is what the tags cannot say of the general settings.
 func (l *loader) check(c Config) {
 	l.checkKept("RETENTION_TIME", c.Retention)
+	if l.sound("OVERRIDE_MAX_PERIOD") && c.OverrideMaxPeriod > 0 && c.OverrideMaxPeriod < c.OverrideMinPeriod {
+		l.about("OVERRIDE_MAX_PERIOD", "want 0, or no less than "+Prefix+"OVERRIDE_MIN_PERIOD")
+	}
 	l.checkKeys(c)
 	l.checkText("BACKUP_CONTAINER", c.Container)
 	l.checkText("ARCHIVE_CONTAINER", c.ArchiveContainer)

@@ -42,6 +42,16 @@ type Config struct {
 	Overrides bool `env:"OVERRIDES" envDefault:"true" unit:"true or false"`
 	// How frequent a backup period may be that a tenant sets.
 	OverrideMinPeriod time.Duration `env:"OVERRIDE_MIN_PERIOD" envDefault:"1h" unit:"duration" min:"1s" max:"168h"`
+	// How rare a backup period may be that a tenant sets, by the longest time between two slots. 0 is no bound.
+	OverrideMaxPeriod time.Duration `env:"OVERRIDE_MAX_PERIOD" envDefault:"0" unit:"duration" min:"0s" max:"8784h"`
+	// How short a retention time may be that a tenant sets. 0 is no bound.
+	OverrideMinRetention backup.Age `env:"OVERRIDE_MIN_RETENTION" envDefault:"0" unit:"0, or a time written like the retention time"`
+	// How many of their newest restore points the volumes of a server keep at least whose tenant has set either, whatever their age: the archive rule last, on top of the others.
+	OverrideMinKept int `env:"OVERRIDE_MIN_KEPT" envDefault:"0" unit:"restore points" min:"0" max:"100000"`
+	// How long a change waits that takes a server or a volume out of what is protected, or makes it protected otherwise, from the moment it was seen: time for its owner to notice that it was somebody else. 0 is not at all.
+	Lock backup.Age `env:"LOCK" envDefault:"0" unit:"0, or a time written like the retention time"`
+	// Whether the owner is told of such a change at once, by a mail of its own.
+	LockMail bool `env:"LOCK_MAIL" envDefault:"false" unit:"true or false"`
 	// How many volumes of a project are protected at most, the oldest first. 0 is no limit.
 	VolumeLimit int `env:"VOLUME_LIMIT" envDefault:"0" unit:"volumes per project" min:"0"`
 	// Limits for single projects, before the one above. 0 is no limit.
@@ -266,6 +276,8 @@ type Class struct {
 	ChainAge backup.Age `env:"CHAIN_AGE" of:"CHAIN_AGE"`
 	// The class's own BACKUP_CONTAINER.
 	Container string `env:"CONTAINER" of:"BACKUP_CONTAINER"`
+	// The class's own LOCK.
+	Lock backup.Age `env:"LOCK" of:"LOCK"`
 	// The class's own BLACKOUT.
 	Blackout backup.Blackouts `env:"BLACKOUT" of:"BLACKOUT"`
 }
@@ -277,7 +289,7 @@ func (c Config) General() Class {
 		Period: c.Period, TimeZone: c.TimeZone,
 		Retention: c.Retention, Depth: c.Depth, ChainAge: c.ChainAge,
 		ArchiveRules: c.ArchiveRules, ArchiveContainer: c.ArchiveContainer, ArchiveEvery: c.ArchiveEvery,
-		Container: c.Container, Blackout: c.Blackout,
+		Container: c.Container, Blackout: c.Blackout, Lock: c.Lock,
 	}
 }
 

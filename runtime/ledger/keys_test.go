@@ -41,7 +41,7 @@ func built() []string {
 		k.leases(), k.holders(), k.strain(), k.pause(),
 		s.ticket(), s.reconciled(), s.servers(), s.withdrawn(), s.volumes(), s.due(), s.runs(), s.open(),
 		s.watching(), s.watched(), s.tracked(), s.stamping(), s.stamps(), s.discarding(), s.discards(),
-		s.records(), s.backups(), s.holding("PROJECT"), s.ranks("PROJECT"), s.finished("PROJECT"),
+		s.records(), s.foreign(), s.backups(), s.holding("PROJECT"), s.ranks("PROJECT"), s.finished("PROJECT"),
 		s.retention(), s.outlook(), s.removals(), s.removed("PROJECT"),
 		s.reports(), s.cut("PROJECT"), s.cutRemoved("PROJECT"), s.projects(), s.missing(),
 	}

@@ -78,6 +78,7 @@ func fullReport(r backup.Reporting) backup.Reporting {
 	r.Last, r.Guessed = minute(-1200), true
 	r.Failing = map[string]time.Time{"v1": minute(-3000), "v2": minute(-1300)}
 	r.Errors = []backup.DigestRun{{Server: "db", Slot: minute(-1300), Why: "500"}}
+	r.Alarms = map[string]backup.Alarm{"s1": {Since: minute(-30), Note: backup.DigestNote{Server: "db", Why: "locked"}, Told: []string{"a@example.org"}, Done: minute(-20), Tries: 2, Again: minute(-10)}}
 	r.Pending = &backup.Pending{
 		Digest: backup.Digest{ID: "p@20261122T060000Z", Project: "p", Name: "Prüfung \"<b>\"\n", From: minute(-1200), To: minute(240), Zone: "Europe/Berlin",
 			Runs: []backup.DigestRun{{Server: "web", Volume: "data", VolumeID: "v1", Kind: backup.Full, Size: 3, Slot: minute(0),

@@ -154,7 +154,7 @@ func readState(row string) (s backup.State, err error) {
 
 // factsRow is a volume's facts as JSON, without what the row says already.
 func factsRow(v backup.Protected) string {
-	v.Volume, v.Project, v.Created = "", "", utc(v.Created)
+	v.Volume, v.Project, v.Created, v.Attempt.Since = "", "", utc(v.Created), utc(v.Attempt.Since)
 	return slim(toJSON(v))
 }
 
@@ -180,7 +180,7 @@ func readVolume(id, row string) (v backup.Protected, servers []string, err error
 
 // enrolmentRow is an enrolment as JSON, without what the row says already.
 func enrolmentRow(e backup.Enrolment) string {
-	e.Server, e.Project = "", ""
+	e.Server, e.Project, e.Attempt.Since = "", "", utc(e.Attempt.Since)
 	return slim(toJSON(e))
 }
 
@@ -388,6 +388,11 @@ func isRetention(r backup.Retention) error {
 // is nothing.
 func reportingRow(r backup.Reporting) string {
 	r.Last, r.Failing, r.Errors = utc(r.Last), soundTimes(r.Failing), soundRuns(r.Errors)
+	r.Alarms = maps.Clone(r.Alarms)
+	for id, a := range r.Alarms {
+		a.Since, a.Done, a.Again = utc(a.Since), utc(a.Done), utc(a.Again)
+		r.Alarms[id] = a
+	}
 	if r.Pending != nil {
 		p := *r.Pending
 		p.Digest, p.Failing, p.Again = soundDigest(p.Digest), soundTimes(p.Failing), utc(p.Again)

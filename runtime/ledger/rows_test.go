@@ -121,8 +121,9 @@ func TestRowsForgetNothing(t *testing.T) {
 	t.Run("record", rapid.MakeCheck(func(t *rapid.T) {
 		r := anyOf[backup.Record](t)
 		r.ID, r.Volume, r.Project = "b1", "v1", "p"
+		r.Proof = rapid.SampledFrom([]backup.Proof{"", backup.ByMaker, backup.ByRun, backup.ByOperator}).Draw(t, "proof")
 		a := argOfRecord(r)
-		got, err := readRecord("b1", "v1 p "+a.Parent+" "+a.Facts+"\n"+a.Policy)
+		got, err := readRecord("b1", strings.TrimSuffix("v1 p "+a.Parent+" "+a.Facts+" "+a.Proof, " ")+"\n"+a.Policy)
 		same(t, got, r, err)
 	}))
 }

@@ -89,6 +89,9 @@ var Table = []Metric{
 	{Name: "runs_waiting", Kind: Gauge,
 		Help: "Volumes that are due and have not been let start yet."},
 
+	{Name: "lock_attempts_total", Kind: Counter, Labels: []string{"what"}, Start: one("server", "volume"),
+		Help: "Attempts to take something away from what a locked class protects, when first seen: by the metadata or tags of a server, or the skip key of a volume."},
+
 	{Name: "reconcile_missed_total", Kind: Counter, Labels: []string{"what"},
 		Help: "Differences between the ledger and OpenStack that no notification had told of."},
 	{Name: "reconcile_last_timestamp", Kind: Gauge,

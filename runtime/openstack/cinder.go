@@ -199,8 +199,7 @@ func (c *Cloud) BackupsOf(ctx context.Context, project, volume string, since tim
 	return all, c.judge(ctx, all)
 }
 
-// Volume shows a volume. Its Project is the one it belongs to, which an admin's
-// token for another project does not hide.
+// Volume shows a volume of the project. One of another project is [backup.Gone].
 func (c *Cloud) Volume(ctx context.Context, project, id string) (backup.Volume, error) {
 	var w struct {
 		Volume *cinderVolume `json:"volume"`
@@ -220,12 +219,20 @@ func (c *Cloud) Volume(ctx context.Context, project, id string) (backup.Volume, 
 	if err != nil {
 		return backup.Volume{}, a.bad(got.status, err)
 	}
-	return v, nil
+	return v, ofAnother(a.op, v.Project, project)
 }
 
-// Backup shows a backup of the project. One that belongs to another project, which an
-// admin's token would show, is [backup.Gone]: whoever asks has its id from the ledger,
-// and acts on it in the project's name.
+// ofAnother is the error for what belongs to another project than the one it was asked
+// for in the name of. An admin's token shows it all the same; who asks has its id from a
+// message or from the ledger, and acts in the project's name.
+func ofAnother(op, has, asked string) error {
+	if strings.EqualFold(has, asked) {
+		return nil
+	}
+	return &backup.CloudError{Fault: backup.Gone, Op: op, Status: http.StatusNotFound, Message: "there is one of that id in another project"}
+}
+
+// Backup shows a backup of the project. One of another project is [backup.Gone].
 func (c *Cloud) Backup(ctx context.Context, project, id string) (backup.CinderBackup, error) {
 	a := ask{op: opShowBackup, api: cinderAPI, method: http.MethodGet, path: "backups/" + id, thing: true}
 	if err := a.check(id, project); err != nil {
@@ -236,12 +243,11 @@ func (c *Cloud) Backup(ctx context.Context, project, id string) (backup.CinderBa
 		a.admin = true
 		b, err = c.readBackup(ctx, ownScope, "", a, id)
 	}
-	switch {
-	case err != nil:
+	if err == nil {
+		err = ofAnother(a.op, b.Project, project)
+	}
+	if err != nil {
 		return backup.CinderBackup{}, err
-	case b.Project != project:
-		return backup.CinderBackup{}, &backup.CloudError{Fault: backup.Gone, Op: a.op, Status: http.StatusNotFound,
-			Message: "the backup belongs to another project"}
 	}
 	one := []backup.CinderBackup{b}
 	err = c.judge(ctx, one)

@@ -63,8 +63,7 @@ func (c *Cloud) Servers(ctx context.Context, scope string) ([]backup.Server, err
 	return complete(ctx, c, scope, l, func(s backup.Server) string { return s.Project })
 }
 
-// Server shows a server. Its Project is the one it belongs to, which an admin's
-// token for another project does not hide.
+// Server shows a server of the project. One of another project is [backup.Gone].
 func (c *Cloud) Server(ctx context.Context, project, id string) (backup.Server, error) {
 	var w struct {
 		Server *novaServer `json:"server"`
@@ -84,7 +83,7 @@ func (c *Cloud) Server(ctx context.Context, project, id string) (backup.Server, 
 	if err != nil {
 		return backup.Server{}, a.bad(got.status, err)
 	}
-	return s, nil
+	return s, ofAnother(a.op, s.Project, project)
 }
 
 // metadataKey is Nova's own rule (nova/api/validation/parameter_types.py).

@@ -10,6 +10,25 @@ import (
 	"staffeln/testutil/simcloud"
 )
 
+// connectAs connects to the simulated cloud as one of its service users: "backup-svc",
+// an admin, or "backup-min", with the least rights.
+func connectAs(t *testing.T, cloud *simcloud.Cloud, user string) *Cloud {
+	t.Helper()
+	environ := map[string]string{"OS_USERNAME": user, "OS_AUTH_URL": cloud.AuthURL(), "OS_PASSWORD": simcloud.Password, "OS_USER_DOMAIN_NAME": "Default"}
+	if user == "backup-svc" {
+		environ["OS_PROJECT_NAME"], environ["OS_PROJECT_DOMAIN_NAME"] = "service", "Default"
+	}
+	o, err := FromEnv(func(name string) (string, bool) { v, ok := environ[name]; return v, ok })
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Connect(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // A project is deleted and leaves its backups, which nobody gets a token for any
 // more: an admin's own token lists, shows and removes them. Nothing is made there,
 // for it would be the home project's.
@@ -20,21 +39,8 @@ func TestWhatADeletedProjectHasLeft(t *testing.T) {
 	}
 	t.Cleanup(cloud.Close)
 	seeded := cloud.Seed()
-	connect := func(environ map[string]string) *Cloud {
-		t.Helper()
-		environ["OS_AUTH_URL"], environ["OS_PASSWORD"], environ["OS_USER_DOMAIN_NAME"] = cloud.AuthURL(), simcloud.Password, "Default"
-		o, err := FromEnv(func(name string) (string, bool) { v, ok := environ[name]; return v, ok })
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := Connect(t.Context(), o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
-	admin := connect(map[string]string{"OS_USERNAME": "backup-svc", "OS_PROJECT_NAME": "service", "OS_PROJECT_DOMAIN_NAME": "Default"})
-	least := connect(map[string]string{"OS_USERNAME": "backup-min"})
+	admin := connectAs(t, cloud, "backup-svc")
+	least := connectAs(t, cloud, "backup-min")
 	alpha, volume, ctx := seeded.Projects["alpha"], seeded.Volumes["web-1-data"], t.Context()
 	var made []string
 	for _, v := range []string{volume, seeded.Volumes["db-1-data"]} {
@@ -99,4 +105,43 @@ func TestWhatADeletedProjectHasLeft(t *testing.T) {
 	cloud.RevokeTokens("")
 	_, err = admin.BackupsOf(ctx, seeded.Projects["beta"], "", time.Time{})
 	wantFault(t, err, backup.Operator)
+}
+
+// OpenStack shows an admin's token what all projects have. What another project has is
+// not there for whoever asks with this one's name, whatever the rights.
+func TestWhatIsAnotherProjectsIsNotThere(t *testing.T) {
+	cloud, err := simcloud.Start(simcloud.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cloud.Close)
+	seeded := cloud.Seed()
+	for _, user := range []string{"backup-svc", "backup-min"} {
+		t.Run(user, func(t *testing.T) {
+			c := connectAs(t, cloud, user)
+			if s, err := c.Server(t.Context(), seeded.Projects["alpha"], seeded.Servers["web-1"]); err != nil || s.Project != seeded.Projects["alpha"] {
+				t.Errorf("in its own project: %+v, %v", s, err)
+			}
+			_, err := c.Server(t.Context(), seeded.Projects["beta"], seeded.Servers["web-1"])
+			wantFault(t, err, backup.Gone)
+
+			volume := seeded.Volumes["web-1-data"]
+			if v, err := c.Volume(t.Context(), seeded.Projects["alpha"], volume); err != nil || v.Project != seeded.Projects["alpha"] {
+				t.Errorf("in its own project: %+v, %v", v, err)
+			}
+			_, err = c.Volume(t.Context(), seeded.Projects["beta"], volume)
+			wantFault(t, err, backup.Gone)
+
+			id, err := c.CreateBackup(t.Context(), seeded.Projects["alpha"], backup.Request{Volume: volume, Name: user})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cloud.Advance()
+			if b, err := c.Backup(t.Context(), seeded.Projects["alpha"], id); err != nil || b.Project != seeded.Projects["alpha"] {
+				t.Errorf("in its own project: %+v, %v", b, err)
+			}
+			_, err = c.Backup(t.Context(), seeded.Projects["beta"], id)
+			wantFault(t, err, backup.Gone)
+		})
+	}
 }

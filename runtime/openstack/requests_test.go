@@ -100,14 +100,15 @@ func TestRequests(t *testing.T) {
 			want: backup.CinderBackup{ID: "e2b0cc35-64b5-4a36-ac5f-f69866c6c8be", Name: "web-1-inc", Project: alphaProject, Volume: web1Data,
 				Status: "available", Size: 1, Incremental: true, Container: "backups",
 				Created: at("2026-11-22T11:47:38Z"), Updated: at("2026-11-22T11:47:40Z"),
-				Metadata: map[string]string{"backup-service": "managed", "retention": "1w"}},
+				Metadata: map[string]string{"backup-service": "managed", "retention": "1w"},
+				Maker:    "27baad14275d44d3bb3d76e511ad5724", Origin: backup.OriginTenant},
 		}, {
 			name: "a backup as a member sees it, without its project, is the project's that was asked", recorded: "backup-show-as-tenant",
 			do: show("e2b0cc35-64b5-4a36-ac5f-f69866c6c8be"),
 			want: backup.CinderBackup{ID: "e2b0cc35-64b5-4a36-ac5f-f69866c6c8be", Name: "web-1-inc", Project: alphaProject, Volume: web1Data,
 				Status: "available", Size: 1, Incremental: true, Container: "backups",
 				Created: at("2026-11-22T11:47:38Z"), Updated: at("2026-11-22T11:47:40Z"),
-				Metadata: map[string]string{"backup-service": "managed", "retention": "1w"}},
+				Metadata: map[string]string{"backup-service": "managed", "retention": "1w"}, Origin: backup.OriginTenant},
 		}, {
 			name: "a failed backup has a reason and no container", recorded: "backup-show-error",
 			do: show("db6ee6ef-3eac-4fdf-9190-5695c2b95368"),
@@ -115,15 +116,16 @@ func TestRequests(t *testing.T) {
 				Volume: "d7533b63-6965-493a-81e2-0fa723b1ee21", Status: "error", Size: 1,
 				FailReason: "[errno 2] RBD image not found (error opening image b'volume-d7533b63-6965-493a-81e2-0fa723b1ee21' at snapshot None)",
 				Created:    at("2026-11-22T11:48:23Z"), Updated: at("2026-11-22T11:48:23Z"),
-				Metadata: map[string]string{"backup-service": "managed", "retention": "1w"}},
+				Metadata: map[string]string{"backup-service": "managed", "retention": "1w"},
+				Maker:    "27baad14275d44d3bb3d76e511ad5724", Origin: backup.OriginTenant},
 		}, {
-			name: "an admin's token sees a backup of another project, and says whose it is", recorded: "backup-show-from-service-project",
+			name: "an admin's token sees a backup of another project: there is none for whoever asks in this one's name", recorded: "backup-show-from-service-project",
 			asks: "GET " + cinderHost + "/v3/" + alphaProject + "/backups/64dba47a-42a9-45aa-85ed-1486960ca0a0",
 			do: func(ctx context.Context, c *Cloud) (any, error) {
-				b, err := c.Backup(ctx, alphaProject, "64dba47a-42a9-45aa-85ed-1486960ca0a0")
-				return b.Project, err
+				_, err := c.Backup(ctx, alphaProject, "64dba47a-42a9-45aa-85ed-1486960ca0a0")
+				return backup.FaultOf(err), nil
 			},
-			want: serviceProject,
+			want: backup.Gone,
 		}, {
 			name: "a full backup is asked for with force and metadata", recorded: "backup-create-202",
 			body: `{"backup": {"volume_id": "` + web1Data + `", "name": "web-1-full", "force": true,

@@ -202,7 +202,7 @@ func (s *server) truth() Server {
 }
 
 func (b *backup) truth() Backup {
-	out := Backup{Seq: b.seq, ID: b.id, Name: b.name, Project: b.project.id, Volume: b.volume, Status: b.status,
+	out := Backup{Seq: b.seq, ID: b.id, Name: b.name, Project: b.project.id, Volume: b.volume, Maker: b.user, Status: b.status,
 		FailReason: b.failReason, Size: b.size, Container: b.container, Metadata: maps.Clone(b.metadata),
 		Content: b.content, Created: b.created, Ended: b.ended, Deleted: b.deleted}
 	if b.parent != nil {

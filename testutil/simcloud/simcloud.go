@@ -134,6 +134,8 @@ type Backup struct {
 	Seq               int
 	ID, Name, Project string
 	Volume            string
+	// Maker is the id of the user who made it, whomever the API shows it to.
+	Maker string
 	// Parent is the id of the backup it builds on, "" for a full one. The API never
 	// tells it.
 	Parent string

@@ -33,6 +33,7 @@ func Example() backup.Digest {
 			Created: to.AddDate(0, -1, 0), Ended: to.Add(-2 * time.Hour), Why: "older than 30d"}}, Removals: 1,
 		Overdue:   []backup.DigestNote{{Server: "db", Volume: "data", Why: "newest restore point 2026-11-18T02:04:11Z is older than slot 2026-11-22T00:00:00Z"}},
 		Recovered: []backup.DigestNote{{Server: "web", Volume: "uploads", Why: "had been failing since 2026-11-20 02:00"}},
+		Locked:    []backup.DigestNote{{Server: "mail", Why: "metadata backup=no is not in force before 2026-11-28 17:40: class gold is locked; if you did not do this, somebody else has your credentials"}},
 		Skipped:   []backup.DigestNote{{Server: "db", Volume: "scratch", Why: "volume metadata skip-volume-backup=true"}},
 		Empty:     []backup.DigestNote{{Server: "bastion", Why: "no volumes attached"}},
 		Invalid:   []backup.DigestNote{{Server: "ci", Why: `backup="glod" is neither yes nor a class (default, gold): not protected`}},

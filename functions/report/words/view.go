@@ -21,7 +21,7 @@ type View struct {
 	// Failures and Successes are Runs, parted.
 	Failures, Successes []backup.DigestRun
 	// More is how many rows are missing, by the name of the list: "Failures",
-	// "Successes", "Removed", "Overdue", "Recovered", "Skipped", "Empty", "Invalid",
+	// "Successes", "Removed", "Overdue", "Recovered", "Locked", "Skipped", "Empty", "Invalid",
 	// "Outside".
 	More map[string]int
 	// Failing counts all failures that their owner must act on.
@@ -57,7 +57,7 @@ func view(d backup.Digest, rows int) View {
 		v.Removed[i] = r
 	}
 	for name, list := range map[string]*[]backup.DigestNote{
-		"Overdue": &v.Overdue, "Recovered": &v.Recovered, "Skipped": &v.Skipped, "Empty": &v.Empty, "Invalid": &v.Invalid, "Outside": &v.Outside,
+		"Overdue": &v.Overdue, "Recovered": &v.Recovered, "Locked": &v.Locked, "Skipped": &v.Skipped, "Empty": &v.Empty, "Invalid": &v.Invalid, "Outside": &v.Outside,
 	} {
 		*list = most(*list, max(rows/4, 1), 0, v.More, name)
 		for i, n := range *list {

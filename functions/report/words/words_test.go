@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "write the golden files, and the picture
 func situations() map[string]backup.Digest {
 	well := Example()
 	well.Runs, well.Failed = well.Runs[2:], 0
-	well.Overdue, well.Recovered, well.Skipped, well.Empty, well.Invalid, well.Outside, well.Removed, well.Removals = nil, nil, nil, nil, nil, nil, nil, 0
+	well.Overdue, well.Recovered, well.Locked, well.Skipped, well.Empty, well.Invalid, well.Outside, well.Removed, well.Removals = nil, nil, nil, nil, nil, nil, nil, nil, 0
 	well.Foreign = nil
 	well.Backups = backup.QuotaFact{Limit: 100, Used: 12, Percent: 12, Level: backup.Low, Needs: 62}
 	well.Gigabytes = backup.QuotaFact{Limit: -1, Used: 1900, Level: backup.Low, Needs: 2100}

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"staffeln/functions/backup"
 	"staffeln/home"
 	"staffeln/runtime"
 	"staffeln/runtime/cloudevents"
@@ -63,7 +64,7 @@ func run(ctx context.Context) error {
 	handler := cloudevents.Handler(h.Functions[i], cloudevents.Options{
 		Log: log, Observe: h.Metrics.Observe, Shards: h.Ledger.Shards(), Timeout: 10 * time.Minute,
 		Ready: func(ctx context.Context) error { return h.Redis.Ping(ctx).Err() },
-		Grace: s.Grace(),
+		Grace: s.Grace(), Ahead: backup.MostAhead,
 	})
 	secure, err := s.ServeTLS(log)
 	if err != nil {

@@ -1,0 +1,210 @@
+package report
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"staffeln/functions/backup"
+)
+
+// quiet is how long after a letter about a server or a volume another one about it
+// waits: who tries again and again must not be able to bury the owner in mail.
+const quiet = time.Hour
+
+// an attempt is one that is held back at the moment, and what the owner is to know.
+type attempt struct {
+	since time.Time
+	note  backup.DigestNote
+}
+
+// alarms tells the owners and the operators of attempts on locked classes, each in a
+// letter of its own. Both are read from the ledger at every tick: what somebody has
+// been told is written down only after the sending, so a crash in between sends the very
+// same letter again, and loses none.
+func (f *Function) alarms(ctx context.Context, s *shard, number int, now time.Time) error {
+	if err := f.fill(ctx, s, number); err != nil {
+		return err
+	}
+	var errs []error
+	for _, project := range s.projects {
+		r := s.reports[project]
+		r.Project = project
+		open := f.attempts(s.enrolments[project], s.volumes[project], now)
+		if len(open) == 0 && len(r.Alarms) == 0 {
+			continue
+		}
+		if err := f.alarm(ctx, &r, open, now); err != nil {
+			errs = append(errs, fmt.Errorf("project %s: %w", project, err))
+		}
+		s.reports[project] = r // its version has moved
+	}
+	return errors.Join(errs...)
+}
+
+// attempts are those held back of a project's servers and volumes, by their ids.
+func (f *Function) attempts(servers []backup.Enrolment, volumes []backup.Protected, now time.Time) map[string]attempt {
+	open := map[string]attempt{}
+	in := f.Settings.Schedule.Zone()
+	add := func(id string, p backup.Policy, a backup.Attempt, server, volume string) {
+		if !a.None() && !p.Lock.IsZero() && now.Before(p.LockedUntil(a)) {
+			open[id] = attempt{a.Since, backup.DigestNote{Server: server, Volume: volume, Why: p.NotYet(a, in)}}
+		}
+	}
+	name := func(e backup.Enrolment) string {
+		if e.Name != "" {
+			return e.Name
+		}
+		return e.Server
+	}
+	for _, e := range servers {
+		add(e.Server, f.Settings.Classes.Of(e), e.Attempt, name(e), "")
+	}
+	for _, v := range volumes {
+		server, volume := "", v.Name
+		if len(v.Enrolments) > 0 {
+			server = name(v.Enrolments[0])
+		}
+		if volume == "" {
+			volume = v.Volume
+		}
+		add(v.Volume, f.Settings.Classes.Strictest(v.Enrolments, now), v.Attempt, server, volume)
+	}
+	return open
+}
+
+// alarm sends what is to be sent about one project.
+func (f *Function) alarm(ctx context.Context, r *backup.Reporting, open map[string]attempt, now time.Time) error {
+	r.Alarms = maps.Clone(r.Alarms)
+	if r.Alarms == nil {
+		r.Alarms = map[string]backup.Alarm{}
+	}
+	changed := false
+	for id, a := range r.Alarms {
+		if _, still := open[id]; !still && !now.Before(a.Done.Add(quiet)) {
+			delete(r.Alarms, id) // taken back, or in force: with the next digest, or never
+			changed = true
+		}
+	}
+	var due []string
+	for _, id := range slices.Sorted(maps.Keys(open)) {
+		a, known := r.Alarms[id]
+		if !known || !a.Since.Equal(open[id].since) {
+			if known && !a.Done.IsZero() && now.Before(a.Done.Add(quiet)) {
+				continue
+			}
+			a = backup.Alarm{Since: open[id].since, Note: open[id].note}
+		}
+		if !a.Done.IsZero() || now.Before(a.Again) && !a.Again.After(now.Add(mostWait)) {
+			continue
+		}
+		// It belongs to whoever is about to send it.
+		a.Again = now.Add(sending)
+		r.Alarms[id] = a
+		due, changed = append(due, id), true
+	}
+	if !changed {
+		return nil
+	}
+	if saved, err := f.saveAlarms(ctx, r); err != nil || !saved || len(due) == 0 {
+		return err // or somebody else is at it
+	}
+	people, missing := f.alarmed(ctx, r.Project)
+	var errs []error
+	for _, id := range due {
+		saved, err := f.sendAlarm(ctx, r, id, people, missing, now)
+		if err != nil || !saved {
+			return errors.Join(append(errs, err)...)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// alarmed are the addresses to be told, the operators last. missing is why the owners
+// are not among them.
+func (f *Function) alarmed(ctx context.Context, project string) (people []backup.Person, missing error) {
+	p, _, err := f.Cloud.Project(ctx, project)
+	if err == nil {
+		people, err = f.recipients(ctx, project, p.Name)
+	}
+	if err == nil && len(people) == 0 {
+		err = errors.New("there is nobody to tell: no recipients are configured, and no member of the project has an e-mail address")
+	}
+	for _, address := range f.Settings.Operators {
+		if !slices.ContainsFunc(people, func(p backup.Person) bool { return strings.EqualFold(p.Address, address) }) {
+			people = append(people, backup.Person{Address: address})
+		}
+	}
+	return people, err
+}
+
+// sendAlarm sends one letter to those who do not have it, and writes down each who has
+// at once.
+func (f *Function) sendAlarm(ctx context.Context, r *backup.Reporting, id string, people []backup.Person, missing error, now time.Time) (saved bool, err error) {
+	a := r.Alarms[id]
+	name := "lock/" + id + "@" + a.Since.UTC().Format(backup.Stamp)
+	letter := f.alarmLetter(r.Project, a)
+	letter.Tries = a.Tries
+	missed := []error{}
+	if missing != nil {
+		missed = append(missed, missing)
+	}
+	for _, p := range people {
+		if slices.Contains(a.Told, strings.ToLower(p.Address)) {
+			continue
+		}
+		letter.To = []backup.Person{p}
+		letter.Key = key(name, letter.To)
+		_, gone, err := f.tell(ctx, letter)
+		if err != nil {
+			f.Log.ErrorContext(ctx, "attempt not told", "project", r.Project, "letter", name, "to", p.Address, "for_good", gone > 0, "err", err)
+			if gone == 0 {
+				missed = append(missed, err)
+				continue
+			}
+		}
+		a.Told = append(slices.Clone(a.Told), strings.ToLower(p.Address))
+		r.Alarms[id] = a
+		if saved, err := f.saveAlarms(ctx, r); err != nil || !saved {
+			return saved, err
+		}
+	}
+	if len(missed) == 0 {
+		a.Done, a.Again = now, time.Time{}
+		f.Log.InfoContext(ctx, "attempt told", "project", r.Project, "letter", name, "people", len(a.Told))
+	} else {
+		a.Again = now.Add(backup.Growing(a.Tries, time.Minute, mostWait))
+		a.Tries++
+		f.Log.ErrorContext(ctx, "attempt not told to everybody", "project", r.Project, "letter", name, "tries", a.Tries,
+			"again", a.Again.UTC().Format(time.RFC3339), "why", clip(errors.Join(missed...).Error()))
+	}
+	r.Alarms[id] = a
+	return f.saveAlarms(ctx, r)
+}
+
+// saveAlarms writes them down even while the process is told to stop.
+func (f *Function) saveAlarms(ctx context.Context, r *backup.Reporting) (bool, error) {
+	saved, err := f.Ledger.SaveReport(context.WithoutCancel(ctx), *r, false)
+	if err == nil && saved {
+		r.Version++
+	}
+	return saved, err
+}
+
+// alarmLetter puts an attempt into words. It depends on nothing but what was written
+// down.
+func (f *Function) alarmLetter(project string, a backup.Alarm) backup.Letter {
+	about := oneLine(a.Note.Server)
+	if a.Note.Volume != "" {
+		about = strings.TrimPrefix(about+" / "+oneLine(a.Note.Volume), " / ")
+	}
+	return backup.Letter{
+		At: a.Since, List: project, Subject: "Backups of " + about + ": a change is being held back",
+		Text: fmt.Sprintf("%s: %s.\n\nSeen %s. Until then everything is backed up as before.\nIf you did this, there is nothing to do. If you did not, set back what was changed,\nand change the passwords and application credentials of this project.\n",
+			about, oneLine(a.Note.Why), a.Since.In(f.Settings.Schedule.Zone()).Format("2 Jan 2006 15:04 MST")),
+	}
+}
