@@ -104,6 +104,15 @@ func (c brakeRelease) print(ctx context.Context, environ []string, now time.Time
 type brakes struct{ *home.Home }
 
 func openBrake(ctx context.Context, environ []string) (*brakes, error) {
+	h, err := openLedger(ctx, environ)
+	if err != nil {
+		return nil, err
+	}
+	return &brakes{h}, nil
+}
+
+// openLedger connects to the service's ledger, and to nothing else.
+func openLedger(ctx context.Context, environ []string) (*home.Home, error) {
 	s, err := home.Read(environ)
 	if err != nil {
 		return nil, fmt.Errorf("these settings are wrong:\n%w", err)
@@ -114,11 +123,7 @@ func openBrake(ctx context.Context, environ []string) (*brakes, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	quietRedis()
-	h, err := home.OpenLedger(ctx, s, warnings())
-	if err != nil {
-		return nil, err
-	}
-	return &brakes{h}, nil
+	return home.OpenLedger(ctx, s, warnings())
 }
 
 func (b *brakes) brake() backup.Brake { return b.Settings.Functions().Brake }

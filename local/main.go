@@ -18,6 +18,7 @@ type commands struct {
 	Check    checkCommand    `cmd:"" help:"Check the settings and the connections, and say what is wrong."`
 	Plan     planCommand     `cmd:"" help:"Show what would be backed up and removed at a moment, and why. Changes nothing."`
 	Brake    brakeCommand    `cmd:"" help:"Show what retention holds back, and release the brake."`
+	Adopt    adoptCommand    `cmd:"" help:"Make unverified backups count as the service's own: those of which Cinder does not show who made them, after the ledger was lost. Only shows them without --yes."`
 	Report   reportCommand   `cmd:"" help:"The digests that the owners of projects get."`
 	Simulate simulateCommand `cmd:"" help:"Play random histories of whole clouds in which everything fails, and hold the promises of docs/reliability.md against them. Touches nothing."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`

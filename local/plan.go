@@ -43,7 +43,8 @@ func (c planCommand) print(ctx context.Context, environ []string, now time.Time,
 		return fmt.Errorf("these settings are wrong:\n%w", err)
 	}
 	r := plan.Reader{Settings: planSettings(s.Functions())}
-	o := cloudOptions(s)
+	o, witness := cloudOptions(s), &plan.Witness{}
+	o.Witness = witness
 	if s.RedisURL != "" {
 		secure, err := s.RedisTLS()
 		if err != nil {
@@ -56,7 +57,8 @@ func (c planCommand) print(ctx context.Context, environ []string, now time.Time,
 		defer client.Close()
 		quietRedis()
 		// Not checked as for running: that would write into an empty one.
-		r.Ledger = ledger.New(client, ledger.Options{Shards: s.Shards})
+		l := ledger.New(client, ledger.Options{Shards: s.Shards})
+		r.Ledger, witness.Ledger = l, l
 		o.Limiter = ledger.NewLimiter(client, s.APIRate)
 	}
 	cloud, err := openstack.Connect(ctx, o)
@@ -67,6 +69,10 @@ func (c planCommand) print(ctx context.Context, environ []string, now time.Time,
 	facts, err := r.Read(ctx, c.Project, at, now)
 	if err != nil {
 		return err
+	}
+	if lost := witness.Lost(); lost != nil {
+		// It was not there to say whose the backups are: what else it said does not fit.
+		facts.Memory, facts.NoMemory = nil, lost.Error()
 	}
 	p := r.Settings.Make(facts, at)
 	if !c.All {
@@ -126,7 +132,7 @@ func cloudOptions(s home.Settings) openstack.Options {
 	o.Rights, o.Timeout, o.UserAgent = openstack.Rights(s.Rights), s.APITimeout, "staffeln"
 	o.IncludeProjects, o.ExcludeProjects = s.IncludeProjects, s.ExcludeProjects
 	o.IncludeDomains, o.ExcludeDomains = s.IncludeDomains, s.ExcludeDomains
-	o.Log = warnings()
+	o.Log, o.Makers = warnings(), s.PolicyUsers
 	return o
 }
 
@@ -143,4 +149,4 @@ type silence struct{}
 // Printf says nothing.
 func (silence) Printf(context.Context, string, ...any) {}
 
-var errNoLedger = errors.New("STAFFELN_REDIS_URL is not set: what the brake holds back, and its release, are in the ledger that the service keeps in Redis; the one inside a process cannot be reached from another")
+var errNoLedger = errors.New("STAFFELN_REDIS_URL is not set: what this command reads and writes is in the ledger that the service keeps in Redis; the one inside a process cannot be reached from another")

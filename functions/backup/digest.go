@@ -52,6 +52,8 @@ type Digest struct {
 	Outside []DigestNote `json:"outside,omitempty"`
 	// Protected counts the volumes that are backed up now.
 	Protected int `json:"protected"`
+	// Foreign are backups that carry our metadata and are not ours, the new ones first.
+	Foreign []DigestForeign `json:"foreign,omitempty"`
 }
 
 // A DigestRun is one finished run as the owner is told of it.
@@ -157,8 +159,12 @@ type DigestInput struct {
 	QuotaUnknown string
 	// Failing is what the digest before found: since when each volume has failed, by id.
 	Failing map[string]time.Time
-	Classes Classes
-	Keys    Keys
+	// Foreign are the project's backups that only look like ours, ForeignTold the ids of
+	// those that the digest before told of.
+	Foreign     []Foreign
+	ForeignTold []string
+	Classes     Classes
+	Keys        Keys
 	// DeadlineBase and DeadlinePerGiB say how long a backup may take.
 	DeadlineBase, DeadlinePerGiB time.Duration
 	// Steady, if set, stands in for [Steady]: it takes a while, and whoever makes many
@@ -184,6 +190,7 @@ func Summarise(in DigestInput) (Digest, map[string]time.Time) {
 	failing := d.tellRuns(in)
 	d.tellVolumes(in)
 	d.tellServers(in)
+	d.tellForeign(in)
 	d.Removed = slices.SortedFunc(slices.Values(in.Removed), func(a, b Removal) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Backup, b.Backup))
 	})
@@ -320,8 +327,11 @@ func sortNotes(notes []DigestNote) {
 }
 
 // Quiet says that there is nothing to tell: nothing protected, nothing that ran,
-// went, failed or was refused.
+// went, failed or was refused, and no new backup that only looks like ours.
 func (d Digest) Quiet() bool {
+	if slices.ContainsFunc(d.Foreign, func(f DigestForeign) bool { return f.New }) {
+		return false
+	}
 	return len(d.Runs) == 0 && len(d.Removed) == 0 && d.Protected == 0 && len(d.Skipped) == 0 && len(d.Empty) == 0 && len(d.Invalid) == 0 && len(d.Locked) == 0 && d.Held == ""
 }
 

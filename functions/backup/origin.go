@@ -141,3 +141,25 @@ func (f Foreign) Why() string {
 	}
 	return "it carries the metadata of an automated backup, but nobody can say who made it: it is kept and counts for nothing"
 }
+
+// Adoptable says whether an operator may make a backup count as ours, and why not. Only
+// where Cinder does not show the maker can the operator know better than Cinder.
+func (b CinderBackup) Adoptable() (ok bool, why string) {
+	switch {
+	case b.Origin == OriginService:
+		return false, "it is ours already"
+	case b.Origin == OriginTenant:
+		return false, "it does not carry the metadata of an automated backup: it is the project's own"
+	case b.Maker != "":
+		return false, "Cinder says that user " + b.Maker + " made it: if that user is the service's, add it to STAFFELN_POLICY_USERS"
+	}
+	return true, ""
+}
+
+// Adopted is the record that makes a backup count as ours from the next look.
+func Adopted(b CinderBackup) Record {
+	b.Origin = OriginService // it is from now on, and so its run is read
+	r := RecordOf(b)
+	r.Proof = ByOperator
+	return r
+}

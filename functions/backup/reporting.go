@@ -18,6 +18,9 @@ type Reporting struct {
 	// Errors are the newest failures of that period that their owner can do nothing
 	// about, for the operator.
 	Errors []DigestRun `json:"x,omitempty"`
+	// Foreign are the ids of the backups that only look like ours of which that period's
+	// digest told.
+	Foreign []string `json:"o,omitempty"`
 	// Alarms are the letters about attempts on locked classes, by the server or volume
 	// that each is about.
 	Alarms map[string]Alarm `json:"k,omitempty"`
@@ -65,6 +68,7 @@ const (
 func (d Digest) Trimmed() Digest {
 	d.Runs = d.Runs[:min(len(d.Runs), mostDigestRuns):len(d.Runs)]
 	d.Removed = d.Removed[:min(len(d.Removed), mostDigestRows):len(d.Removed)]
+	d.Foreign = d.Foreign[:min(len(d.Foreign), mostDigestRows):len(d.Foreign)]
 	for _, list := range []*[]DigestNote{&d.Overdue, &d.Recovered, &d.Locked, &d.Skipped, &d.Empty, &d.Invalid, &d.Outside} {
 		*list = (*list)[:min(len(*list), mostDigestRows):len(*list)]
 	}

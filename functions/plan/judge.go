@@ -23,7 +23,7 @@ func (s Settings) Make(f Facts, at time.Time) Plan {
 			j.unserved[b.Project] = backup.Unserved([]backup.CinderBackup{b})
 		}
 	}
-	p := Plan{At: at, Read: f.Read.UTC().Truncate(time.Second), Ledger: "asked", Backups: []Backup{}, Retention: []Fate{}, Warnings: []Warning{}, Projects: []Project{}}
+	p := Plan{At: at, Read: f.Read.UTC().Truncate(time.Second), Ledger: "asked", Backups: []Backup{}, Retention: []Fate{}, Foreign: j.foreign(), Warnings: []Warning{}, Projects: []Project{}}
 	if f.Memory == nil {
 		p.Ledger = cmp.Or(f.NoMemory, "none")
 	}
@@ -181,7 +181,7 @@ func (p *protection) recall(f *Facts) {
 }
 
 // about are the projects that a plan says anything of: those with opted-in servers
-// or with backups of ours.
+// or with backups that carry our metadata.
 func (s Settings) about(f *Facts, at time.Time) []string {
 	in := map[string]bool{}
 	p := s.protect(f, at)
@@ -192,7 +192,7 @@ func (s Settings) about(f *Facts, at time.Time) []string {
 		in[w.Project] = true
 	}
 	for _, b := range f.Backups {
-		if b.Ours() {
+		if b.Ours() || b.Foreign() {
 			in[b.Project] = true
 		}
 	}
@@ -487,6 +487,9 @@ func (j *judge) retention(p *Plan) {
 	for _, b := range p.Backups {
 		projects[b.Project] = true
 	}
+	for _, f := range p.Foreign {
+		projects[f.Project] = true
+	}
 	for _, w := range j.protected.warnings {
 		projects[w.Project] = true
 	}
@@ -690,6 +693,7 @@ func (j *judge) warnings() []Warning {
 	if j.Services.Known && j.Services.Up == 0 {
 		out = append(out, Warning{Why: "no cinder-backup service is up: nothing starts"})
 	}
+	out = append(out, j.believed()...)
 	if j.Memory == nil {
 		return out
 	}
@@ -721,6 +725,10 @@ func (j *judge) sortAll(p *Plan) {
 	for i := range p.Retention {
 		p.Retention[i].ProjectName = name(p.Retention[i].Project)
 	}
+	for i := range p.Foreign {
+		p.Foreign[i].ProjectName = name(p.Foreign[i].Project)
+	}
+	sortForeign(p.Foreign)
 	for i := range p.Warnings {
 		p.Warnings[i].ProjectName = name(p.Warnings[i].Project)
 	}

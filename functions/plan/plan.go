@@ -62,6 +62,9 @@ type Plan struct {
 	// Retention are the automated backups and what becomes of them, by project and
 	// volume, oldest first.
 	Retention []Fate `json:"retention"`
+	// Foreign are the backups that carry the metadata of automated ones and do not count
+	// as such, by project and volume, oldest first.
+	Foreign []Foreign `json:"foreign"`
 	// Warnings are what somebody should know.
 	Warnings []Warning `json:"warnings"`
 }
@@ -239,6 +242,9 @@ func (p Plan) Acts() Plan {
 			fates = append(fates, f)
 			about[f.Project] = true
 		}
+	}
+	for _, f := range p.Foreign {
+		about[f.Project] = true
 	}
 	for _, w := range p.Warnings {
 		about[w.Project] = true

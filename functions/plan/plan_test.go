@@ -173,6 +173,18 @@ func (s *stage) own(volume string, made time.Time, name string, incremental bool
 	return id
 }
 
+// forge makes a backup as a member of the project, with the metadata of another.
+func (s *stage) forge(like string, made time.Time, name string) string {
+	s.Helper()
+	s.set(made)
+	b, _, _ := s.cloud.Backup(like)
+	s.cloud.AddUser("mallory", simcloud.Password, simcloud.On(b.Project, "member"))
+	id, err := s.connect("mallory", "").CreateBackup(s.Context(), b.Project, backup.Request{Volume: b.Volume, Name: name, Metadata: maps.Clone(b.Metadata)})
+	s.check(err)
+	s.cloud.Advance()
+	return id
+}
+
 // plan makes one, and proves on the way that it asked for nothing to be changed.
 func (s *stage) plan(r plan.Reader, only string, moment, now time.Time) (plan.Plan, error) {
 	s.Helper()
@@ -340,6 +352,18 @@ func TestSituations(t *testing.T) {
 			_, erp := s.server(beta, "erp-1", "yes", "data logs")
 			s.cloud.SetQuota(beta, simcloud.Quota{Volumes: -1, Gigabytes: -1, Backups: 2, BackupGigabytes: 1000})
 			s.nightly(erp[0], 22, 22)
+		}},
+		{name: "a tenant's copies of our metadata count for nothing", environ: []string{nights, "STAFFELN_RETENTION_TIME=1d"}, all: true, at: "22 12:00", tell: func(s *stage) {
+			p := s.project("alpha")
+			_, v := s.server(p, "web-1", "yes", "data")
+			made := s.nightly(v[0], 19, 20) // and then none: the service is down
+			s.forge(made[1], at("22 02:30"), "web-1-data-20261122T023000Z")
+		}},
+		{name: "nobody can say who made the backups", environ: []string{nights, "STAFFELN_RETENTION_TIME=1d"}, at: "22 12:00", tell: func(s *stage) {
+			p := s.project("alpha")
+			_, v := s.server(p, "web-1", "yes", "data")
+			s.nightly(v[0], 1, 22)
+			s.service = s.connect("backup-min", "")
 		}},
 		{name: "one project by its name", only: "beta", environ: []string{nights}, at: "22 12:00", tell: func(s *stage) {
 			s.server(s.project("alpha"), "web-1", "yes", "data")

@@ -46,6 +46,7 @@ func (p Plan) Table(to io.Writer) error {
 			t.project(one, backups[one.ID], fates[one.ID])
 		}
 	}
+	t.foreign(p.Foreign)
 	t.warnings(p.Warnings)
 	t.end(p)
 	return out.Flush()
@@ -180,6 +181,39 @@ func (t table) warnings(all []Warning) {
 	}
 }
 
+// mostForeign is how many lines about backups that are not ours the table has; the JSON
+// has all.
+const mostForeign = 20
+
+// foreign tells of those of a volume of which the same is to be said at once.
+func (t table) foreign(all []Foreign) {
+	if len(all) == 0 {
+		return
+	}
+	fmt.Fprintf(t.out, "\nNOT OURS, BUT WITH OUR METADATA\n")
+	type about struct{ project, volume, why string }
+	var order []about
+	groups := map[about][]Foreign{}
+	for _, f := range all {
+		a := about{f.Project, f.Volume, f.Why}
+		if len(groups[a]) == 0 {
+			order = append(order, a)
+		}
+		groups[a] = append(groups[a], f)
+	}
+	for _, a := range order[:min(len(order), mostForeign)] {
+		g := groups[a]
+		f, which := g[0], "backup "+g[0].Backup+", "
+		if len(g) > 1 {
+			which = fmt.Sprintf("%d backups of %s to %s, each ", len(g), at(f.Created), at(g[len(g)-1].Created))
+		}
+		t.text("  ", fmt.Sprintf("project %s: volume %s: %s%s: %s", cmp.Or(f.ProjectName, f.Project), cmp.Or(f.VolumeName, f.Volume), which, f.Origin, f.Why))
+	}
+	if n := len(order) - mostForeign; n > 0 {
+		t.text("  ", fmt.Sprintf("and as much about %d more volumes (--json)", n))
+	}
+}
+
 func (t table) end(p Plan) {
 	counts := map[Do]int{}
 	for _, b := range p.Backups {
@@ -218,7 +252,7 @@ func (t table) end(p Plan) {
 func (t table) row(do, name, kind, when, why string) {
 	indent := 2 + doWidth + 2 + t.name + 2 + kindWidth + 2 + timeWidth + 2
 	lines := wrap(words(why), Width-indent, Width-indent)
-	fmt.Fprintf(t.out, "  %-*s  %s  %-*s  %-*s  %s\n", doWidth, do, pad(printable(name), t.name), kindWidth, kind, timeWidth, when, lines[0])
+	fmt.Fprintf(t.out, "  %-*s  %s  %-*s  %-*s  %s\n", doWidth, do, pad(Printable(name), t.name), kindWidth, kind, timeWidth, when, lines[0])
 	for _, line := range lines[1:] {
 		fmt.Fprintf(t.out, "%*s%s\n", indent, "", line)
 	}
@@ -239,10 +273,10 @@ const more = "    "
 var uuid = regexp.MustCompile(`\b([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`)
 
 // words is a text as the table shows it.
-func words(s string) string { return uuid.ReplaceAllString(printable(s), "$1") }
+func words(s string) string { return uuid.ReplaceAllString(Printable(s), "$1") }
 
-// printable replaces what is not: a name could hold commands to the terminal.
-func printable(s string) string {
+// Printable replaces what is not: a name could hold commands to the terminal.
+func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {
 			return '\uFFFD'

@@ -52,6 +52,10 @@ type Explanation struct {
 	// metadata, ledger.
 	Protected bool     `json:"protected"`
 	By        []string `json:"protected_by"`
+	// Origin is "forged" or "unverified" for a backup that carries our metadata and does
+	// not count as ours, and Foreign says what that means; else both are left out.
+	Origin  backup.Origin `json:"origin,omitempty"`
+	Foreign string        `json:"foreign,omitempty"`
 	// Keep says that retention keeps it, Why for what reason, and Until is when time
 	// alone may change that; they are left out where that cannot be told.
 	Keep  *bool      `json:"keep,omitempty"`
@@ -163,6 +167,10 @@ func (h *handler) explain(ctx context.Context, id string) (Explanation, error) {
 		e.By = append(e.By, "ledger")
 	}
 	e.Protected = len(e.By) > 0
+	if b.Foreign() {
+		f := backup.ForeignOf(b)
+		e.Origin, e.Foreign = f.Origin, f.Why()
+	}
 
 	holding := backup.Holding{Project: b.Project, Volume: b.Volume, Orphan: h.Settings.Orphan}
 	var known gathered
@@ -245,9 +253,15 @@ type gathered struct {
 func (e Explanation) String() string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "Backup %s of volume %s in project %s, %s, made at %s, ", e.Backup, e.Volume, e.Project, e.Status, e.Created.UTC().Format(time.RFC3339))
-	if e.Protected {
+	switch {
+	case e.Protected && e.Foreign != "":
+		fmt.Fprintf(&s, "is protected by the %s: nobody but the backup service and operators may delete or change it. %s%s.",
+			strings.Join(e.By, " and the "), strings.ToUpper(e.Foreign[:1]), e.Foreign[1:])
+	case e.Foreign != "":
+		fmt.Fprintf(&s, "may be deleted and changed by its owner: %s.", e.Foreign)
+	case e.Protected:
 		fmt.Fprintf(&s, "is an automated one, says the %s: nobody but the backup service and operators may delete or change it.", strings.Join(e.By, " and the "))
-	} else {
+	default:
 		s.WriteString("is its owner's own, to delete and change at will.")
 	}
 	if e.Keep != nil {

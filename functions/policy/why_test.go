@@ -142,3 +142,46 @@ func TestWhyAsJSON(t *testing.T) {
 		}
 	}
 }
+
+// A backup with our metadata that does not count as ours is explained as what it is.
+func TestWhyOfBackupsThatAreNotOurs(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		origin backup.Origin
+		maker  string
+		known  bool // to the ledger
+		want   []string
+	}{
+		{"forged", backup.OriginForged, "mallory", false, []string{
+			"may be deleted and changed by its owner: it carries the metadata of an automated backup, but user mallory made it",
+			"Retention keeps it: not ours, though it carries our metadata."}},
+		{"nobody can say who made it", backup.OriginUnverified, "", false, []string{
+			"is protected by the metadata: nobody but the backup service and operators may delete or change it. It carries the metadata of an automated backup, but nobody can say who made it",
+			"Retention keeps it: nobody knows who made it."}},
+		{"the ledger knows it, and Cinder names another user", backup.OriginUnverified, "former", true, []string{
+			"is protected by the metadata and the ledger:", "The ledger knows it as ours, but user former made it, who is not in POLICY_USERS"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := newBench(func(b *bench) {
+				chained(b)
+				b.cloud.backups[1].Origin, b.cloud.backups[1].Maker = tc.origin, tc.maker
+				if !tc.known {
+					delete(b.ledger.records, childBackup)
+				}
+			})
+			text := b.why(childBackup, "").Body.String()
+			for _, want := range tc.want {
+				if !strings.Contains(text, want) {
+					t.Errorf("no word of %q in:\n%s", want, text)
+				}
+			}
+			var e Explanation
+			if err := json.Unmarshal(b.why(childBackup, "application/json").Body.Bytes(), &e); err != nil {
+				t.Fatal(err)
+			}
+			if e.Origin != tc.origin || e.Foreign == "" || e.Protected == (tc.origin == backup.OriginForged) {
+				t.Errorf("%+v", e)
+			}
+		})
+	}
+}

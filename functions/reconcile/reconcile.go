@@ -144,7 +144,7 @@ func (f *Function) Reconcile(ctx context.Context, t events.Tick) error {
 		return err
 	}
 	began := t.At
-	sweep, err := f.backupsDue(ctx, ok, t.At)
+	sweep, swept, err := f.backupsDue(ctx, ok, t.At)
 	if err != nil {
 		return err
 	}
@@ -191,8 +191,11 @@ func (f *Function) Reconcile(ctx context.Context, t events.Tick) error {
 		// What could be compared counts; the rest is tried again soon.
 		at = began.Add(min(tryAgain, f.Settings.Period) - f.Settings.Period)
 	case sweep || rebuild:
-		if err := f.Ledger.Mark(ctx, backupsMark, began); err != nil {
+		// One that was asked for since the lists were read is still to come.
+		if now, _, err := f.Ledger.Marked(ctx, backupsMark); err != nil {
 			errs = append(errs, err)
+		} else if now.Equal(swept) {
+			errs = append(errs, f.Ledger.Mark(ctx, backupsMark, began))
 		}
 		if rebuild {
 			errs = append(errs, f.Ledger.Mark(ctx, rebuildMark, time.Time{}))
@@ -211,13 +214,29 @@ func (f *Function) Reconcile(ctx context.Context, t events.Tick) error {
 	return errors.Join(errs...)
 }
 
-// backupsDue says whether this pass reads the complete list of backups too.
-func (f *Function) backupsDue(ctx context.Context, whole bool, now time.Time) (bool, error) {
-	if !whole || f.Settings.BackupsPeriod <= f.Settings.Period {
-		return true, nil
-	}
+// backupsDue says whether this pass reads the complete list of backups too, and when
+// one last did.
+func (f *Function) backupsDue(ctx context.Context, whole bool, now time.Time) (due bool, last time.Time, err error) {
 	last, ok, err := f.Ledger.Marked(ctx, backupsMark)
-	return !ok || !now.Before(last.Add(f.Settings.BackupsPeriod)) || last.After(now), err
+	due = !whole || f.Settings.BackupsPeriod <= f.Settings.Period ||
+		!ok || !now.Before(last.Add(f.Settings.BackupsPeriod)) || last.After(now)
+	return due, last, err
+}
+
+// longAgo is how far back [AskBackups] sets when the backups were last read.
+const longAgo = 10 * 365 * 24 * time.Hour
+
+// AskBackups asks for another pass at once that reads the complete list of backups too.
+// The mark that it leaves names the moment of asking, though ten years early: a pass
+// that is under way sees by it that it was asked for anew.
+func AskBackups(ctx context.Context, l interface {
+	Mark(ctx context.Context, what string, at time.Time) error
+	AskReconcile(ctx context.Context) error
+}, now time.Time) error {
+	if err := l.Mark(ctx, backupsMark, now.Add(-longAgo)); err != nil {
+		return err
+	}
+	return l.AskReconcile(ctx)
 }
 
 // rebuilding says whether this pass rebuilds the ledger: it was found empty, or the

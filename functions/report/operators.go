@@ -122,10 +122,12 @@ type troubles struct {
 	untold, failed []backup.Reporting
 	held           []backup.Retention
 	overdue        int
+	// forged and unverified are backups with our metadata that do not count as ours.
+	forged, unverified int
 }
 
 func (t troubles) nothing() bool {
-	return len(t.untold) == 0 && len(t.failed) == 0 && len(t.held) == 0 && t.overdue == 0
+	return len(t.untold) == 0 && len(t.failed) == 0 && len(t.held) == 0 && t.overdue == 0 && t.forged == 0 && t.unverified == 0
 }
 
 // troubles gathers them from all shards.
@@ -163,6 +165,7 @@ func (f *Function) troubles(ctx context.Context, slot time.Time) (t troubles, er
 	}
 	totals, err := f.Ledger.Totals(ctx)
 	t.overdue = totals["overdue"]
+	t.forged, t.unverified = totals[string(backup.OriginForged)], totals[string(backup.OriginUnverified)]
 	return t, err
 }
 
@@ -218,6 +221,16 @@ func (f *Function) letter(ctx context.Context, t troubles, slot time.Time) backu
 	if t.overdue > 0 {
 		about = append(about, count(t.overdue, "volume")+" overdue")
 		fmt.Fprintf(&b, "\n%s without a restore point as young as their schedule promises: the log names them.\n", count(t.overdue, "volume"))
+	}
+	if t.forged > 0 {
+		about = append(about, count(t.forged, "backup")+" forged")
+		fmt.Fprintf(&b, "\n%s with our metadata and made by somebody else, which somebody does with a tenant's credentials or with a\n"+
+			"script that copies metadata (staffeln plan names them). They count for nothing, and their owners may delete them.\n", count(t.forged, "backup"))
+	}
+	if t.unverified > 0 {
+		about = append(about, count(t.unverified, "backup")+" unverified")
+		fmt.Fprintf(&b, "\n%s with our metadata of which nobody can say who made them (staffeln plan names them). They are kept and count\n"+
+			"for nothing. Let the service user see who made backups (infra/cinder), or adopt them (staffeln adopt).\n", count(t.unverified, "backup"))
 	}
 	return backup.Letter{At: slot, Subject: "Backups: " + strings.Join(about, ", "), Text: b.String(), List: "operators"}
 }

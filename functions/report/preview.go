@@ -39,6 +39,7 @@ func (f *Function) Preview(ctx context.Context, untold Untold, project string, n
 	case r.Pending != nil:
 		// What it tells of is told, as far as this one is concerned.
 		r.Last, r.Guessed, r.Failing = r.Pending.Digest.To, false, r.Pending.Failing
+		r.Foreign = r.Pending.Digest.ForeignIDs()
 	case r.Last.IsZero() || r.Last.After(now):
 		r.Last, r.Guessed = f.Settings.Schedule.Slot(now), true
 	}

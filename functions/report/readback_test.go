@@ -20,6 +20,8 @@ type oneBackup struct {
 
 func (oneBackup) Records(context.Context, string) ([]backup.Record, error) { return nil, nil }
 
+func (oneBackup) Foreign(context.Context, string) ([]backup.Foreign, error) { return nil, nil }
+
 func (o oneBackup) BackupsOf(context.Context, string, string, time.Time) ([]backup.CinderBackup, error) {
 	return []backup.CinderBackup{o.backup}, nil
 }

@@ -44,6 +44,8 @@ type Ledger interface {
 	Enrolments(ctx context.Context, shard int) ([]backup.Enrolment, error)
 	Records(ctx context.Context, project string) ([]backup.Record, error)
 	Retention(ctx context.Context, project string) (backup.Retention, error)
+	// Foreign are the project's backups that carry our metadata and are not ours.
+	Foreign(ctx context.Context, project string) ([]backup.Foreign, error)
 
 	// Shards is in how many parts the work is split.
 	Shards() int
@@ -293,6 +295,7 @@ func (f *Function) make(ctx context.Context, r *backup.Reporting, s *shard, now 
 	}
 	if digest.Quiet() {
 		r.Last, r.Guessed, r.Failing, r.Errors = to, false, nil, nil
+		r.Foreign = digest.ForeignIDs()
 		_, err := f.Ledger.SaveReport(ctx, *r, true)
 		return false, err
 	}
@@ -325,6 +328,10 @@ func (f *Function) summarise(ctx context.Context, r backup.Reporting, s *shard, 
 	}
 	var err error
 	if in.Records, err = f.Ledger.Records(ctx, r.Project); err != nil {
+		return backup.Digest{}, nil, err
+	}
+	in.ForeignTold = r.Foreign
+	if in.Foreign, err = f.Ledger.Foreign(ctx, r.Project); err != nil {
 		return backup.Digest{}, nil, err
 	}
 	if r.Guessed {
@@ -450,6 +457,7 @@ func (f *Function) send(ctx context.Context, r *backup.Reporting, now time.Time)
 	f.Log.InfoContext(ctx, "digest told", "project", r.Project, "digest", p.Digest.ID, "people", len(p.Told), "subject", written.Subject)
 	f.Count("digests_total", 1, "told")
 	r.Last, r.Guessed, r.Failing, r.Errors, r.Pending = p.Digest.To, false, p.Failing, ours(p.Digest), nil
+	r.Foreign = p.Digest.ForeignIDs()
 	_, err = f.Ledger.SaveReport(context.WithoutCancel(ctx), *r, true)
 	return err
 }

@@ -23,6 +23,16 @@ const (
 // are asked one by one, those with a token at hand first and 100 at most; gone
 // means that every project in which the service user has a role said so.
 func (c *Cloud) FindBackup(ctx context.Context, id string) (backup.CinderBackup, error) {
+	b, err := c.findBackup(ctx, id)
+	if err != nil {
+		return backup.CinderBackup{}, err
+	}
+	one := []backup.CinderBackup{b}
+	err = c.judge(ctx, one)
+	return one[0], err
+}
+
+func (c *Cloud) findBackup(ctx context.Context, id string) (backup.CinderBackup, error) {
 	a := ask{op: opShowBackup, api: cinderAPI, method: http.MethodGet, path: "backups/" + id, thing: true}
 	if err := a.check(id); err != nil {
 		return backup.CinderBackup{}, err

@@ -113,7 +113,7 @@ func TestPictures(t *testing.T) {
 		name          string
 		width, height int
 		dark          bool
-	}{{"digest-phone-light", 375, 1790, false}, {"digest-phone-dark", 375, 1790, true}, {"digest-desk-light", 1200, 1470, false}, {"digest-desk-dark", 1200, 1470, true}} {
+	}{{"digest-phone-light", 375, 2170, false}, {"digest-phone-dark", 375, 2170, true}, {"digest-desk-light", 1200, 1740, false}, {"digest-desk-dark", 1200, 1740, true}} {
 		path := filepath.Join("..", "..", "..", "docs", "pictures", c.name+".png")
 		if *update {
 			services.Picture(t, file, path, c.width, c.height, c.dark)

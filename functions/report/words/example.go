@@ -15,6 +15,9 @@ func Example() backup.Digest {
 		return backup.DigestRun{Server: server, Volume: volume, VolumeID: "5c1e7e0e-8f54-4f4b-9a6c-2f5a7f1f0a11", Class: "default", Kind: kind, Size: gib,
 			Slot: slot, Started: slot.Add(3 * time.Minute), Ended: slot.Add(3*time.Minute + took), OK: true}
 	}
+	foreign := func(name, volume string, origin backup.Origin) backup.DigestForeign {
+		return backup.DigestForeign{Backup: "2a6a1d43-6c1e-4f35-9d6a-3f1f5e0f9c77", Name: name, Volume: volume, Origin: origin, New: true}
+	}
 	failed := run("db", "data", backup.Full, 500, 10*time.Second)
 	failed.OK, failed.Theirs, failed.Why, failed.FailingSince = false, true, "quota exceeded: 10 of 10 backups", slot.AddDate(0, 0, -3)
 	broken := run("web", "logs", backup.Incremental, 20, time.Hour)
@@ -35,5 +38,6 @@ func Example() backup.Digest {
 		Empty:     []backup.DigestNote{{Server: "bastion", Why: "no volumes attached"}},
 		Invalid:   []backup.DigestNote{{Server: "ci", Why: `backup="glod" is neither yes nor a class (default, gold): not protected`}},
 		Outside:   []backup.DigestNote{{Server: "sandbox", Why: "no backup metadata nor tag"}},
+		Foreign:   []backup.DigestForeign{foreign("root-20261121T020000Z", "root", backup.OriginForged), foreign("uploads-20261018T020000Z", "uploads", backup.OriginUnverified)},
 	}
 }

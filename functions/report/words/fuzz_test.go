@@ -40,9 +40,14 @@ func FuzzWrite(f *testing.F) {
 		note := backup.DigestNote{Server: server2, Volume: volume, Why: why2}
 		gone := d.Removed[0]
 		gone.Name, gone.Why, gone.Kind = volume, why2, backup.Kind(kind)
+		copied := backup.DigestForeign{Backup: server, Name: volume, Volume: server2, Origin: backup.Origin(kind), New: used > 0}
+		forged := copied
+		forged.Origin = backup.OriginForged
+		d.Foreign = nil
 		d.Runs, d.Removed, d.Invalid, d.Overdue, d.Locked, d.Skipped = nil, nil, nil, nil, nil, nil
 		for i := range (runs%64 + 64) % 64 {
 			run.OK = i%2 == 0
+			d.Foreign = append(d.Foreign, copied, forged)
 			d.Runs, d.Removed = append(d.Runs, run), append(d.Removed, gone)
 			d.Invalid, d.Overdue, d.Locked, d.Skipped = append(d.Invalid, note), append(d.Overdue, note), append(d.Locked, note), append(d.Skipped, note)
 		}
@@ -69,7 +74,8 @@ func FuzzWrite(f *testing.F) {
 }
 
 // headlines are those of digest.txt.
-var headlines = []string{"FAILED", "OVERDUE: NO BACKUP AS YOUNG AS PROMISED", "CHANGES THAT ARE NOT IN FORCE YET", "VALUES THAT WERE NOT UNDERSTOOD", "QUOTA", "COMPLETE", "WORKS AGAIN", "REMOVED, AS THE POLICY SAYS", "NOT PROTECTED"}
+var headlines = []string{"FAILED", "OVERDUE: NO BACKUP AS YOUNG AS PROMISED", "CHANGES THAT ARE NOT IN FORCE YET", "VALUES THAT WERE NOT UNDERSTOOD", "QUOTA", "COMPLETE", "WORKS AGAIN", "REMOVED, AS THE POLICY SAYS", "NOT PROTECTED",
+	"NOT MADE BY THE BACKUP SERVICE", "NOBODY CAN SAY WHO MADE THEM"}
 
 // void are the elements that have no end in HTML.
 var void = regexp.MustCompile(`<((?:meta|br)(?: [^<>]*)?)>`)

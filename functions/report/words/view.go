@@ -30,6 +30,8 @@ type View struct {
 	Mood string
 	// Headline is the outcome in a sentence without a full stop.
 	Headline string
+	// Forged and Unverified are Foreign, parted; "Forged" and "Unverified" in More.
+	Forged, Unverified []backup.DigestForeign
 }
 
 func view(d backup.Digest, rows int) View {
@@ -62,6 +64,7 @@ func view(d backup.Digest, rows int) View {
 			(*list)[i] = backup.DigestNote{Server: short(n.Server), Volume: short(n.Volume), Why: clip(n.Why, 300)}
 		}
 	}
+	v.partForeign(rows)
 	v.Name, v.Zone = short(v.Name), short(v.Zone)
 	v.QuotaUnknown, v.Held = clip(v.QuotaUnknown, 300), clip(v.Held, 300)
 	v.Headline, v.Mood = headline(d)
@@ -78,7 +81,44 @@ func most[T any](list []T, rows, all int, more map[string]int, name string) []T 
 	return append([]T(nil), list...)
 }
 
+// mostForeign is how many backups of one kind that only look like ours are shown.
+const mostForeign = 20
+
+// partForeign parts the backups that only look like ours.
+func (v *View) partForeign(rows int) {
+	for _, f := range v.Foreign {
+		f.Name, f.Volume, f.Backup = short(f.Name), short(f.Volume), short(f.Backup)
+		if f.Origin == backup.OriginForged {
+			v.Forged = append(v.Forged, f)
+		} else {
+			v.Unverified = append(v.Unverified, f)
+		}
+	}
+	rows = min(max(rows/4, 1), mostForeign)
+	v.Forged = most(v.Forged, rows, 0, v.More, "Forged")
+	v.Unverified = most(v.Unverified, rows, 0, v.More, "Unverified")
+}
+
+// headline is the outcome, and how many forged backups are new: somebody may have the
+// owner's credentials.
 func headline(d backup.Digest) (words, mood string) {
+	words, mood = outcome(d)
+	forged := 0
+	for _, f := range d.Foreign {
+		if f.New && f.Origin == backup.OriginForged {
+			forged++
+		}
+	}
+	if forged == 0 {
+		return words, mood
+	}
+	if mood == "good" {
+		mood = "mixed"
+	}
+	return words + ", " + plural(forged, "forged backup"), mood
+}
+
+func outcome(d backup.Digest) (words, mood string) {
 	late := ""
 	if n := len(d.Overdue); n > 0 {
 		late = fmt.Sprintf(", %s overdue", plural(n, "volume"))

@@ -24,6 +24,7 @@ func situations() map[string]backup.Digest {
 	well := Example()
 	well.Runs, well.Failed = well.Runs[2:], 0
 	well.Overdue, well.Recovered, well.Locked, well.Skipped, well.Empty, well.Invalid, well.Outside, well.Removed, well.Removals = nil, nil, nil, nil, nil, nil, nil, nil, 0
+	well.Foreign = nil
 	well.Backups = backup.QuotaFact{Limit: 100, Used: 12, Percent: 12, Level: backup.Low, Needs: 62}
 	well.Gigabytes = backup.QuotaFact{Limit: -1, Used: 1900, Level: backup.Low, Needs: 2100}
 
@@ -60,7 +61,14 @@ func situations() map[string]backup.Digest {
 	nasty.Runs[3].Server, nasty.Runs[3].Volume = "שלום", "مرحبا 👍"
 	nasty.Removed[0].Name = "javascript:alert(1)"
 	nasty.Invalid[0].Why = strings.Repeat("long words ", 200)
-	return map[string]backup.Digest{"something-of-everything": Example(), "all-well": well, "all-failed": failed, "nothing-protected": nothing, "zero-and-overrun-quotas": zero, "500-volumes": many, "nasty-names": nasty}
+	nasty.Foreign[0].Name, nasty.Foreign[0].Volume = "<script>alert(2)</script>\r\n\u202e", `"><img src=http://evil.example/y.png>`
+
+	forged := nothing
+	for i := range 30 {
+		forged.Foreign = append(forged.Foreign, backup.DigestForeign{Backup: fmt.Sprintf("2a6a1d43-6c1e-4f35-9d6a-3f1f5e0f9c%02d", i), Name: fmt.Sprintf("copy-%d", i),
+			Volume: "7e0e5c1e-8f54-4f4b-9a6c-2f5a7f1f0a11", Origin: backup.OriginForged, New: i < 2})
+	}
+	return map[string]backup.Digest{"copies-of-our-marks": forged, "something-of-everything": Example(), "all-well": well, "all-failed": failed, "nothing-protected": nothing, "zero-and-overrun-quotas": zero, "500-volumes": many, "nasty-names": nasty}
 }
 
 func TestEverySituation(t *testing.T) {
@@ -154,6 +162,14 @@ func TestHowManyMore(t *testing.T) {
 	}
 }
 
+// copies are backups that only look like ours.
+func copies(n int, origin backup.Origin, fresh bool) (all []backup.DigestForeign) {
+	for range n {
+		all = append(all, backup.DigestForeign{Origin: origin, New: fresh})
+	}
+	return all
+}
+
 func TestTheSubjectSaysTheOutcome(t *testing.T) {
 	note := []backup.DigestNote{{Server: "a"}}
 	for _, c := range []struct {
@@ -170,6 +186,10 @@ func TestTheSubjectSaysTheOutcome(t *testing.T) {
 		{backup.Digest{Protected: 2}, "alpha: no backups were due", "good"},
 		{backup.Digest{Protected: 2, Overdue: append(note, note...)}, "alpha: no backups, 2 volumes overdue", "bad"},
 		{backup.Digest{}, "alpha: nothing is protected", "mixed"},
+		{backup.Digest{Complete: 1, Foreign: copies(1, backup.OriginForged, true)}, "alpha: 1 backup complete, 1 forged backup", "mixed"},
+		{backup.Digest{Failed: 3, Foreign: copies(2, backup.OriginForged, true)}, "alpha: all 3 backups failed, 2 forged backups", "bad"},
+		{backup.Digest{Complete: 1, Foreign: copies(2, backup.OriginForged, false)}, "alpha: 1 backup complete", "good"},
+		{backup.Digest{Complete: 1, Foreign: copies(2, backup.OriginUnverified, true)}, "alpha: 1 backup complete", "good"},
 	} {
 		c.d.Name, c.d.Zone = "alpha", "UTC"
 		w, err := Builtin().Write(c.d)
