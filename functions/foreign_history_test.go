@@ -12,8 +12,8 @@ import (
 	"staffeln/testutil/world"
 )
 
-// forge makes a backup as a member of the project, with the metadata of another.
-func (s *tale) forge(user string, like simcloud.Backup) string {
+// forgeAs makes a backup as a member of the project, with the metadata of another.
+func (s *tale) forgeAs(user string, like simcloud.Backup) string {
 	s.Helper()
 	env := map[string]string{"OS_AUTH_URL": s.Cloud.AuthURL(), "OS_USERNAME": user, "OS_PASSWORD": simcloud.Password,
 		"OS_USER_DOMAIN_NAME": "Default", "OS_PROJECT_DOMAIN_NAME": "Default"}
@@ -37,7 +37,7 @@ func TestForgedBackupsAreTold(t *testing.T) {
 	day()
 	all := c.Cloud.Backups()
 	like := all[len(all)-1]
-	id := c.forge("alice", like)
+	id := c.forgeAs("alice", like)
 	day()
 	day()
 	c.want("alice", c.subjects(alice), "Mon 06:00 alpha: 2 backups complete", "Tue 06:00 alpha: 1 backup complete, 1 forged backup", "Wed 06:00 alpha: 1 backup complete")
@@ -54,7 +54,7 @@ func TestForgedBackupsAreTold(t *testing.T) {
 	// Nothing is protected any more.
 	c.quiet()
 	day()
-	c.forge("alice", like)
+	c.forgeAs("alice", like)
 	day()
 	day()
 	c.want("alice in the end", c.subjects(alice)[3:], "Fri 06:00 alpha: nothing is protected, 1 forged backup")
@@ -69,7 +69,7 @@ func TestUnverifiedBackupsAreTold(t *testing.T) {
 	c.optIn("web-1")
 	c.pass(24*time.Hour, 10*time.Minute)
 	all := c.Cloud.Backups()
-	id := c.forge("alice", all[len(all)-1])
+	id := c.forgeAs("alice", all[len(all)-1])
 	c.pass(24*time.Hour, 10*time.Minute)
 	c.want("alice", c.subjects(alice), "Mon 06:00 alpha: 2 backups complete", "Tue 06:00 alpha: 1 backup complete")
 	if html := c.to(alice)[1].HTML; !strings.Contains(html, "Nobody can say who made them") || !strings.Contains(html, id) || strings.Contains(html, "Not made by the backup service") {

@@ -149,6 +149,9 @@ func adopt(ctx context.Context, l *ledger.Ledger, found []backup.CinderBackup, n
 		if err := l.PutRecords(ctx, group[0].Project, records); err != nil {
 			return err
 		}
+		if err := l.LookRetention(ctx, group[0].Project, now); err != nil {
+			return err
+		}
 	}
 	return reconcile.AskBackups(ctx, l, now)
 }
