@@ -27,6 +27,10 @@ func TestOnARealCloudWithTheLeastRights(t *testing.T) { onARealCloud(t, leastRig
 
 func onARealCloud(t *testing.T, r rights) {
 	t.Cleanup(func() { removeQueues(t) })
+	if r.name == leastRights.name {
+		c := devcloud(t)
+		c.policy(t, showsMakers(t, c, r))
+	}
 	run(t, r, 4, devcloud)
 }
 

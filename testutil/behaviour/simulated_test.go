@@ -20,7 +20,15 @@ func TestOnTheSimulatedCloud(t *testing.T) {
 	services.RabbitMQ(t)
 	var all sync.WaitGroup
 	for _, r := range []rights{adminRights, leastRights} {
-		all.Go(func() { t.Run("with "+r.name, func(t *testing.T) { run(t, r, 0, simulated) }) })
+		open := simulated
+		if r.name == leastRights.name {
+			open = func(t *testing.T) *cloud {
+				c := simulated(t)
+				c.policy(t, showsMakers(t, c, r))
+				return c
+			}
+		}
+		all.Go(func() { t.Run("with "+r.name, func(t *testing.T) { run(t, r, 0, open) }) })
 	}
 	all.Wait()
 }
@@ -96,6 +104,7 @@ func simulated(t *testing.T) *cloud {
 			spoilt[volume] = yes
 		}
 	}
+	inForce := "" // Cinder's policy file
 	return &cloud{
 		auth: sim.AuthURL(), origins: origins(t, sim), broker: gate.url,
 		flavor: "1", image: "00000000-0000-0000-0000-000000000001",
@@ -112,7 +121,12 @@ func simulated(t *testing.T) *cloud {
 			if err := sim.SetPolicy(file); err != nil {
 				t.Fatal(err)
 			}
-			restore := func() { _ = sim.SetPolicy("") }
+			before := inForce
+			inForce = file
+			restore := sync.OnceFunc(func() {
+				inForce = before
+				_ = sim.SetPolicy(before)
+			})
 			t.Cleanup(restore)
 			return restore
 		},
