@@ -266,27 +266,6 @@ func (h *Home) Reach(ctx context.Context) error {
 	return nil
 }
 
-// cloudOptions say how OpenStack is spoken to.
-func (h *Home) cloudOptions() openstack.Options {
-	s := h.Settings
-	o := s.Cloud
-	o.Rights, o.Timeout, o.Log = openstack.Rights(s.Rights), s.APITimeout, h.Log
-	o.IncludeProjects, o.ExcludeProjects = s.IncludeProjects, s.ExcludeProjects
-	o.IncludeDomains, o.ExcludeDomains = s.IncludeDomains, s.ExcludeDomains
-	o.UserAgent, o.Makers = "staffeln", s.PolicyUsers
-	if h.Ledger != nil {
-		o.Witness = h.Ledger
-	}
-	if h.Redis != nil {
-		o.Limiter = ledger.NewLimiter(h.Redis, s.APIRate)
-	}
-	o.Observe = func(op string, status int, took time.Duration) {
-		h.Metrics.Count("openstack_requests_total", 1, op, fmt.Sprint(status))
-		h.Metrics.Seconds("openstack_seconds", took, op)
-	}
-	return o
-}
-
 // Wire makes the functions, on the home's ledger and the given cloud.
 func (h *Home) Wire(cloud functions.Cloud) {
 	h.Functions = functions.All(h.Needs(cloud))
