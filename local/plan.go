@@ -16,9 +16,9 @@ import (
 	"staffeln/functions"
 	"staffeln/functions/backup"
 	"staffeln/functions/plan"
-	"staffeln/home"
 	"staffeln/runtime/ledger"
 	"staffeln/runtime/openstack"
+	"staffeln/runtime/process"
 )
 
 type planCommand struct {
@@ -38,7 +38,7 @@ func (c planCommand) print(ctx context.Context, environ []string, now time.Time,
 	if err != nil {
 		return err
 	}
-	s, err := home.Read(environ)
+	s, err := process.Read(environ)
 	if err != nil {
 		return fmt.Errorf("these settings are wrong:\n%w", err)
 	}

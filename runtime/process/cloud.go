@@ -1,4 +1,4 @@
-package home
+package process
 
 import (
 	"fmt"
@@ -22,17 +22,17 @@ func (s Settings) CloudOptions(log *slog.Logger) openstack.Options {
 
 // cloudOptions adds what a running service has: the ledger as witness where there is one,
 // the limit that all processes share, and metrics.
-func (h *Home) cloudOptions() openstack.Options {
-	o := h.Settings.CloudOptions(h.Log)
-	if h.Ledger != nil {
-		o.Witness = h.Ledger
+func (p *Process) cloudOptions() openstack.Options {
+	o := p.Settings.CloudOptions(p.Log)
+	if p.Ledger != nil {
+		o.Witness = p.Ledger
 	}
-	if h.Redis != nil {
-		o.Limiter = ledger.NewLimiter(h.Redis, h.Settings.APIRate)
+	if p.Redis != nil {
+		o.Limiter = ledger.NewLimiter(p.Redis, p.Settings.APIRate)
 	}
 	o.Observe = func(op string, status int, took time.Duration) {
-		h.Metrics.Count("openstack_requests_total", 1, op, fmt.Sprint(status))
-		h.Metrics.Seconds("openstack_seconds", took, op)
+		p.Metrics.Count("openstack_requests_total", 1, op, fmt.Sprint(status))
+		p.Metrics.Seconds("openstack_seconds", took, op)
 	}
 	return o
 }
