@@ -97,7 +97,7 @@ func (p *play) inject(_ *http.Request, op string) *simcloud.Fault {
 	case "unheard":
 		return simcloud.Unheard()
 	case "later":
-		return simcloud.Later(20 * time.Second)
+		return p.delay(20 * time.Second)
 	case "truncated":
 		return simcloud.Truncated()
 	case "nothing":
@@ -134,6 +134,14 @@ func (p *play) inject(_ *http.Request, op string) *simcloud.Fault {
 		panic(fmt.Sprintf("there is no fault %q", a.What))
 	}
 	return simcloud.Refused(said.status, said.words)
+}
+
+// delay lets Cinder carry out a request later, and notes when.
+func (p *play) delay(by time.Duration) *simcloud.Fault {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delayed[p.Now().Add(by).UnixNano()] = by
+	return simcloud.Later(by)
 }
 
 // unseen loses every nth answer to a request for a backup, and refuses lists of backups

@@ -33,6 +33,9 @@ type makers struct {
 	// copied is when a tenant first copied a nonce that was no more than that of a
 	// request without an answer.
 	copied map[string]time.Time
+	// delayed is by how much requests were delayed that Cinder carried out at a moment: what
+	// Redis loses meanwhile, it loses after the request was sent. Under mu.
+	delayed map[int64]time.Duration
 	// hostile is what a tenant does before every nth look, and turns how often it was
 	// that tenant's turn.
 	hostile *Act
@@ -65,8 +68,11 @@ func (p *play) doubtful(b simcloud.Backup, by time.Time) bool {
 		return false
 	}
 	at, copied := p.copied[b.Metadata[backup.MetaNonce]]
+	p.mu.Lock()
+	sent := b.Created.Add(-p.delayed[b.Created.UnixNano()])
+	p.mu.Unlock()
 	return copied && !at.After(by) || slices.ContainsFunc(p.losses, func(loss time.Time) bool {
-		return !loss.Before(b.Created) && !loss.After(by)
+		return !loss.Before(sent) && !loss.After(by)
 	})
 }
 
