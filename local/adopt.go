@@ -79,7 +79,7 @@ func (c adoptCommand) print(ctx context.Context, environ []string, now time.Time
 		return err
 	}
 	defer h.Close()
-	o := cloudOptions(h.Settings)
+	o := h.Settings.CloudOptions(warnings())
 	o.Witness, o.Limiter = h.Ledger, ledger.NewLimiter(h.Redis, h.Settings.APIRate)
 	cloud, err := openstack.Connect(ctx, o)
 	if err != nil {

@@ -71,7 +71,7 @@ func (l *loss) forge(like simcloud.Backup) string {
 	l.Helper()
 	s, err := process.Read([]string{"OS_AUTH_URL=" + l.Cloud.AuthURL(), "OS_USERNAME=alice", "OS_PASSWORD=devcloud", "OS_USER_DOMAIN_NAME=Default", "OS_PROJECT_DOMAIN_NAME=Default"})
 	l.check(err)
-	alice, err := openstack.Connect(l.Context(), cloudOptions(s))
+	alice, err := openstack.Connect(l.Context(), s.CloudOptions(warnings()))
 	l.check(err)
 	id, err := alice.CreateBackup(l.Context(), l.alpha, backup.Request{Volume: like.Volume, Name: "forged", Metadata: maps.Clone(like.Metadata)})
 	l.check(err)

@@ -221,7 +221,7 @@ func (b *brakes) names(ctx context.Context, held []backup.Retention) map[string]
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	cloud, err := openstack.Connect(ctx, cloudOptions(b.Settings))
+	cloud, err := openstack.Connect(ctx, b.Settings.CloudOptions(warnings()))
 	if err != nil {
 		warnings().WarnContext(ctx, "projects are named by their ids", "err", err)
 		return out

@@ -77,7 +77,7 @@ func backUp(t *testing.T, cloud *simcloud.Cloud, project string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	service, err := openstack.Connect(t.Context(), cloudOptions(s))
+	service, err := openstack.Connect(t.Context(), s.CloudOptions(warnings()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,7 @@ func (c planCommand) print(ctx context.Context, environ []string, now time.Time,
 		return fmt.Errorf("these settings are wrong:\n%w", err)
 	}
 	r := plan.Reader{Settings: planSettings(s.Functions())}
-	o, witness := cloudOptions(s), &plan.Witness{}
+	o, witness := s.CloudOptions(warnings()), &plan.Witness{}
 	o.Witness = witness
 	if s.RedisURL != "" {
 		secure, err := s.RedisTLS()
@@ -125,17 +125,7 @@ func planSettings(s functions.Settings) plan.Settings {
 		VolumeLimit: s.VolumeLimit, VolumeLimits: s.VolumeLimits, Orphan: s.Orphan, Brake: s.Brake}
 }
 
-// cloudOptions are those of a command that asks OpenStack: it says nothing but what
-// is wrong.
-func cloudOptions(s process.Settings) openstack.Options {
-	o := s.Cloud
-	o.Rights, o.Timeout, o.UserAgent = openstack.Rights(s.Rights), s.APITimeout, "staffeln"
-	o.IncludeProjects, o.ExcludeProjects = s.IncludeProjects, s.ExcludeProjects
-	o.IncludeDomains, o.ExcludeDomains = s.IncludeDomains, s.ExcludeDomains
-	o.Log, o.Makers = warnings(), s.PolicyUsers
-	return o
-}
-
+// warnings logs to standard error what is wrong, and nothing else.
 func warnings() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }

@@ -57,7 +57,7 @@ func (c previewCommand) print(ctx context.Context, environ []string, now time.Ti
 	defer h.Close()
 	// Not checked as for running: that would write into an empty one.
 	h.Ledger = ledger.New(h.Redis, ledger.Options{Shards: s.Shards})
-	o := cloudOptions(s)
+	o := s.CloudOptions(warnings())
 	o.Limiter, o.Witness = ledger.NewLimiter(h.Redis, s.APIRate), h.Ledger
 	if h.Cloud, err = openstack.Connect(ctx, o); err != nil {
 		return err

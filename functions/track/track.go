@@ -202,15 +202,24 @@ func (f *Function) see(ctx context.Context, runs []backup.Run) (map[string]*back
 		}
 		b, err := f.Cloud.Backup(ctx, project, r.Backup)
 		switch {
-		case err == nil && isOf(b, r):
+		case err == nil && f.named(ctx, b, r):
 			found[r.ID()] = &b
-		case err == nil:
-			f.Log.ErrorContext(ctx, "the ledger names a backup that is not of the run", "project", r.Project, "volume", r.Volume, "run", r.ID(), "backup", r.Backup, "origin", b.Origin)
-		case backup.FaultOf(err) != backup.Gone:
+		case err != nil && backup.FaultOf(err) != backup.Gone:
 			return nil, err
 		}
 	}
 	return found, nil
+}
+
+// named says whether the backup that the ledger names is what the run has made, and logs
+// it if not.
+func (f *Function) named(ctx context.Context, b backup.CinderBackup, r backup.Run) bool {
+	ok := isOf(b, r)
+	if !ok {
+		f.Log.ErrorContext(ctx, "the ledger names a backup that the run did not make", "project", r.Project,
+			"volume", r.Volume, "volume_name", r.VolumeName, "run", r.ID(), "backup", r.Backup, "origin", b.Origin)
+	}
+	return ok
 }
 
 // isOf says whether a backup is what the run has made. The id in the ledger is not
@@ -422,8 +431,7 @@ func (f *Function) late(ctx context.Context, r backup.Run, now time.Time) error 
 		return f.Ledger.Unwatch(ctx, r)
 	case err != nil:
 		return errors.Join(err, f.Ledger.Watch(ctx, r, now.Add(watchEvery)))
-	case !isOf(b, r):
-		f.Log.ErrorContext(ctx, "the ledger names a backup that is not of the run", "project", r.Project, "volume", r.Volume, "run", r.ID(), "backup", r.Backup, "origin", b.Origin)
+	case !f.named(ctx, b, r):
 		return f.Ledger.Unwatch(ctx, r)
 	}
 	record := backup.RecordOf(b)

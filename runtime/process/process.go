@@ -210,27 +210,6 @@ func (p *Process) ConnectLater(ctx context.Context) error {
 	return nil
 }
 
-// cloudOptions say how OpenStack is spoken to.
-func (p *Process) cloudOptions() openstack.Options {
-	s := p.Settings
-	o := s.Cloud
-	o.Rights, o.Timeout, o.Log = openstack.Rights(s.Rights), s.APITimeout, p.Log
-	o.IncludeProjects, o.ExcludeProjects = s.IncludeProjects, s.ExcludeProjects
-	o.IncludeDomains, o.ExcludeDomains = s.IncludeDomains, s.ExcludeDomains
-	o.UserAgent, o.Makers = "staffeln", s.PolicyUsers
-	if p.Ledger != nil {
-		o.Witness = p.Ledger
-	}
-	if p.Redis != nil {
-		o.Limiter = ledger.NewLimiter(p.Redis, s.APIRate)
-	}
-	o.Observe = func(op string, status int, took time.Duration) {
-		p.Metrics.Count("openstack_requests_total", 1, op, fmt.Sprint(status))
-		p.Metrics.Seconds("openstack_seconds", took, op)
-	}
-	return o
-}
-
 // Build makes the functions, on the process's ledger and the given cloud.
 func (p *Process) Build(cloud functions.Cloud) {
 	p.Functions = append(functions.All(p.Needs(cloud)), p.Policy)

@@ -150,8 +150,9 @@ func init() {
 		// A tenant tries to get rid of a backup of ours.
 		"attack": attack,
 		// A tenant makes a backup of which the metadata say that it is ours; n=1 for an
-		// incremental one. What else they say is in the table of forgeries. "changed" gives
-		// such metadata to the newest backup by hand, "removed" removes the newest forged one.
+		// incremental one. What else they say is in the table of forgeries. "answer" copies
+		// those of a backup whose answer the service has not received, if there is one. "changed"
+		// gives such metadata to the newest backup by hand, "removed" removes the newest forged one.
 		"forge": func(p *play, a Act) {
 			p.forge(a)
 			p.soon()

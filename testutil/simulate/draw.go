@@ -110,13 +110,13 @@ func drawAct(r *rand.Rand, e era) Act {
 		return of(r,
 			Act{Do: "forge", What: of(r, forgeries...), Which: which, N: r.IntN(2)},
 			Act{Do: "forge", What: of(r, forgeries...), Which: which, N: r.IntN(2)},
-			Act{Do: "forge", What: of(r, "changed", "removed"), Which: which},
+			Act{Do: "forge", What: of(r, "changed", "removed", "answer"), Which: which},
 			Act{Do: "hostile", What: of(r, "on", "on", "on", "off"), Which: which, N: 1 + r.IntN(6)},
 			Act{Do: "adopt", Which: which})
 	}
 	every := 1 + r.IntN(4)
 	for_ := some(6)
-	switch pick(r, 11, 4, 3, 5, 3, 3, 3, 2, 2, 3, 6) {
+	switch pick(r, 11, 4, 3, 5, 3, 3, 3, 2, 2, 3, 6, 6) {
 	case 0:
 		return Act{Do: "fault", What: of(r, requestFaults...), Which: r.IntN(3), N: every, For: for_}
 	case 1:
@@ -137,6 +137,8 @@ func drawAct(r *rand.Rand, e era) Act {
 		return Act{Do: "clock", What: of(r, fmt.Sprint(365*day), fmt.Sprint(-365*day), "4m", "-1h", "1h", fmt.Sprint(e.period)), For: some(4)}
 	case 9:
 		return of(r, Act{Do: "tokens"}, Act{Do: "garbage", Which: which, N: 1 + r.IntN(5)})
+	case 10:
+		return Act{Do: "fault", What: "unseen", N: 1 + r.IntN(2), For: for_}
 	}
 	return Act{Do: "mail", What: of(r, "unreachable", "unanswered", "refused"), N: 1 + r.IntN(3), For: some(2 * int(e.period/e.pace))}
 }

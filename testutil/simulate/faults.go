@@ -17,16 +17,20 @@ import (
 	"staffeln/testutil/world"
 )
 
-// requestFaults are what can become of a request to OpenStack.
-var requestFaults = []string{"lost", "unheard", "later", "truncated", "nothing", "hang", "hang-done", "400", "401", "403", "404", "409", "413",
-	"429", "500", "500-done", "503", "html", "short", "empty"}
+// requestFaults are what can become of a request to OpenStack. "unseen" is two faults in a
+// row: Cinder makes a backup and its answer is lost, and from then on no list of backups
+// works, so that the run stays open without an answer.
+var requestFaults = []string{"lost", "unheard", "later", "truncated", "nothing", "hang", "hang-done",
+	"400", "401", "403", "404", "409", "413", "429", "500", "500-done", "503", "html", "short", "empty", "unseen"}
 
 // otherFaults are all the others.
-var otherFaults = []string{"notifications lost", "notifications doubled", "notifications delayed", "notifications reordered",
-	"mail unreachable", "mail unanswered", "mail refused", "redis refused", "redis slow", "redis twice", "redis emptied", "redis older",
-	"killed", "killed deaf", "stalled", "cinder-backup restarted", "cinder-backup down", "backup failed", "clock jumped", "tokens revoked",
-	"garbage message", "project disabled", "project role", "attack",
-	"forged", "forged metadata", "forged removed", "nonce copied", "adopted"}
+var otherFaults = []string{
+	"notifications lost", "notifications doubled", "notifications delayed", "notifications reordered",
+	"mail unreachable", "mail unanswered", "mail refused",
+	"redis refused", "redis slow", "redis twice", "redis emptied", "redis older",
+	"killed", "killed deaf", "stalled", "cinder-backup restarted", "cinder-backup down", "backup failed",
+	"clock jumped", "tokens revoked", "garbage message", "project disabled", "project role", "attack",
+	"forged", "forged metadata", "forged removed", "nonce copied", "open nonce copied", "adopted"}
 
 // faults are those that are on.
 type faults struct {
@@ -56,6 +60,10 @@ func (f *fault) next() (a Act, now bool) {
 func (p *play) during(a Act, f *fault) {
 	f.times.Store(0)
 	f.on.Store(&a)
+	// The fault "unseen" needs a request for a backup first: a slot has to begin.
+	for end := p.Now().Add(2 * p.history.Period); a.What == "unseen" && !p.lostOne(a) && p.Now().Before(end); {
+		p.step(p.history.Pace)
+	}
 	for left, step := a.For, max(a.For/4, 10*time.Second); left > 0; left -= step {
 		p.step(min(left, step))
 	}
@@ -69,6 +77,9 @@ func (p *play) inject(_ *http.Request, op string) *simcloud.Fault {
 	}
 	list := strings.HasPrefix(op, "GET ") && strings.HasSuffix(op, "/detail")
 	on := p.request.on.Load()
+	if on != nil && on.What == "unseen" {
+		return p.unseen(op, *on)
+	}
 	if on == nil || on.Which == 1 && strings.HasPrefix(op, "GET ") || on.Which == 2 && !list {
 		return nil
 	}
@@ -86,7 +97,7 @@ func (p *play) inject(_ *http.Request, op string) *simcloud.Fault {
 	case "unheard":
 		return simcloud.Unheard()
 	case "later":
-		return simcloud.Later(20 * time.Second)
+		return p.delay(20 * time.Second)
 	case "truncated":
 		return simcloud.Truncated()
 	case "nothing":
@@ -116,13 +127,42 @@ func (p *play) inject(_ *http.Request, op string) *simcloud.Fault {
 	}{
 		"400": {400, "Invalid input received."}, "401": {401, "The request you have made requires authentication."},
 		"403": {403, "Policy doesn't allow it to be performed."}, "404": {404, "The resource could not be found."},
-		"409": {409, "Conflict: it cannot be done now."}, "413": {413, "Request Entity Too Large"}, "500": {500, "Unexpected API Error."},
+		"409": {409, "Conflict: it cannot be done now."}, "413": {413, "Request Entity Too Large"},
+		"500": {500, "Unexpected API Error."},
 	}[a.What]
 	if said.status == 0 {
 		panic(fmt.Sprintf("there is no fault %q", a.What))
 	}
 	return simcloud.Refused(said.status, said.words)
 }
+
+// delay lets Cinder carry out a request later, and notes when.
+func (p *play) delay(by time.Duration) *simcloud.Fault {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delayed[p.Now().Add(by).UnixNano()] = by
+	return simcloud.Later(by)
+}
+
+// unseen loses every nth answer to a request for a backup, and refuses lists of backups
+// once an answer was lost.
+func (p *play) unseen(op string, a Act) *simcloud.Fault {
+	switch op {
+	case "POST /volume/backups":
+		if _, now := p.request.next(); now {
+			p.count("request unseen")
+			return simcloud.Lost()
+		}
+	case "GET /volume/backups/detail":
+		if p.lostOne(a) {
+			return simcloud.Refused(500, "Unexpected API Error.")
+		}
+	}
+	return nil
+}
+
+// lostOne says whether the fault "unseen" has lost an answer yet.
+func (p *play) lostOne(a Act) bool { return p.request.times.Load() >= int64(max(a.N, 1)) }
 
 // post is the way of a notification to the broker.
 func (p *play) post(publish func([]byte), body []byte) {

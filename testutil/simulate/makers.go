@@ -33,6 +33,9 @@ type makers struct {
 	// copied is when a tenant first copied a nonce that was no more than that of a
 	// request without an answer.
 	copied map[string]time.Time
+	// delayed is by how much requests were delayed that Cinder carried out at a moment: what
+	// Redis loses meanwhile, it loses after the request was sent. Under mu.
+	delayed map[int64]time.Duration
 	// hostile is what a tenant does before every nth look, and turns how often it was
 	// that tenant's turn.
 	hostile *Act
@@ -65,8 +68,11 @@ func (p *play) doubtful(b simcloud.Backup, by time.Time) bool {
 		return false
 	}
 	at, copied := p.copied[b.Metadata[backup.MetaNonce]]
+	p.mu.Lock()
+	sent := b.Created.Add(-p.delayed[b.Created.UnixNano()])
+	p.mu.Unlock()
 	return copied && !at.After(by) || slices.ContainsFunc(p.losses, func(loss time.Time) bool {
-		return !loss.Before(b.Created) && !loss.After(by)
+		return !loss.Before(sent) && !loss.After(by)
 	})
 }
 
@@ -123,8 +129,9 @@ func (p *play) adopt(project string, which func(simcloud.Backup) bool) {
 		if !p.hidden() || b.Project != project || !which(b) {
 			continue
 		}
-		r := backup.RecordOf(backup.CinderBackup{ID: b.ID, Name: b.Name, Project: b.Project, Volume: b.Volume, Status: b.Status, Size: b.Size,
-			Incremental: b.Parent != "", Created: b.Created, Metadata: b.Metadata, Origin: backup.OriginService})
+		r := backup.RecordOf(backup.CinderBackup{ID: b.ID, Name: b.Name, Project: b.Project, Volume: b.Volume,
+			Status: b.Status, Size: b.Size, Incremental: b.Parent != "", Created: b.Created, Metadata: b.Metadata,
+			Origin: backup.OriginService})
 		r.Proof = backup.ByOperator
 		records = append(records, r)
 		p.count("adopted")
@@ -144,7 +151,8 @@ var forgeries = []string{
 	"mark", // the mark alone
 }
 
-// forged are such metadata for a volume.
+// forged are such metadata for a volume. All else is a copy: so is "answer", which is made
+// only of a backup whose answer the service has not received.
 func (p *play) forged(what string, v simcloud.Volume) map[string]string {
 	schedule := p.Policies()[backup.Default].Schedule
 	slot := schedule.Slot(p.Now())
@@ -180,8 +188,9 @@ func (p *play) forge(a Act) {
 	case "removed":
 		if b, ok := one(slices.DeleteFunc(theirs, func(b simcloud.Backup) bool { return !marked(b) }), 0); ok {
 			p.count("forged removed")
-			// Owners may delete what is theirs, but while nobody can be asked whose it is.
-			if status := p.ask(p.whose(b.Project), "DELETE", "backups/"+b.ID, nil, nil); status == 403 && a.Do == "forge" && !p.shaken.Load() && !p.lost() {
+			status := p.ask(p.whose(b.Project), "DELETE", "backups/"+b.ID, nil, nil)
+			// Owners may delete their own backups, except while the policy check cannot ask who made them.
+			if status == 403 && a.Do == "forge" && !p.shaken.Load() && !p.lost() {
 				p.fail("I2", "a tenant's delete of backup %s, which the service did not make, was answered %d", b.ID, status)
 			}
 		}
@@ -194,9 +203,10 @@ func (p *play) forge(a Act) {
 			return
 		}
 		m = p.forged(forgeries[a.Which%len(forgeries)], v)
-		p.copying(m)
-		if p.ask(p.whose(b.Project), "PUT", "backups/"+b.ID, map[string]any{"backup": map[string]any{"metadata": m}}, nil) == 200 {
+		body := map[string]any{"backup": map[string]any{"metadata": m}}
+		if p.ask(p.whose(b.Project), "PUT", "backups/"+b.ID, body, nil) == 200 {
 			p.count("forged metadata")
+			p.copying(m)
 		}
 		return
 	}
@@ -204,16 +214,58 @@ func (p *play) forge(a Act) {
 	if !ok {
 		return
 	}
+	unanswered := p.unanswered()
+	if a.What == "answer" {
+		b, ok := one(unanswered, a.Which)
+		if !ok {
+			return
+		}
+		v, _ = p.Cloud.Volume(b.Volume) // Cinder refuses one that is gone
+	}
 	m = p.forged(a.What, v)
-	p.copying(m)
 	if p.ask(p.whose(v.Project), "POST", "backups", map[string]any{"backup": map[string]any{
 		"volume_id": v.ID, "name": v.Name + "-forged", "incremental": a.N == 1, "force": true, "metadata": m}}, nil) == 202 {
 		p.count("forged")
+		if slices.ContainsFunc(unanswered, func(b simcloud.Backup) bool { return sameRequest(b.Metadata, m) }) {
+			p.count("open nonce copied")
+		}
+		p.copying(m)
 	}
 }
 
-// copying notes that somebody copies the nonce of a request without an answer: it proves
-// nothing any more.
+// sameRequest says whether two backups' metadata name the same request to Cinder.
+func sameRequest(a, b map[string]string) bool {
+	same := func(key string) bool { return a[key] == b[key] }
+	return same(backup.MetaNonce) && same(backup.MetaRun) && same(backup.MetaAttempt)
+}
+
+// unanswered are the backups that the service made for open runs, without having received
+// Cinder's answer: where the maker is hidden, only the nonce shows that they are ours.
+// Those whose nonce was copied are left out.
+func (p *play) unanswered() []simcloud.Backup {
+	open := map[string]bool{} // by nonce
+	ours := p.backups(true)
+	for _, project := range p.tenants() {
+		var all []backup.CinderBackup
+		for _, b := range ours {
+			if b.Project == project {
+				all = append(all, backup.CinderBackup{ID: b.ID, Project: b.Project, Volume: b.Volume})
+			}
+		}
+		evidence, err := p.ledger.Evidence(p.ctx, project, all)
+		p.must(err)
+		for _, run := range evidence.Asked {
+			open[run.Nonce] = true
+		}
+	}
+	return slices.DeleteFunc(ours, func(b simcloud.Backup) bool {
+		nonce := b.Metadata[backup.MetaNonce]
+		return !open[nonce] || !p.copied[nonce].IsZero()
+	})
+}
+
+// copying notes that somebody has copied the nonce of a request without an answer: it
+// proves nothing any more.
 func (p *play) copying(m map[string]string) {
 	nonce := m[backup.MetaNonce]
 	if _, before := p.copied[nonce]; before || nonce == "" {
@@ -245,8 +297,11 @@ func (p *play) provoke() {
 			there++
 		}
 	}
-	if there >= 20 {
+	switch {
+	case there >= 20:
 		a.What = "removed"
+	case len(p.unanswered()) > 0: // the time is short, but a tenant who watches for it does not miss it
+		a.What = "answer"
 	}
 	p.forge(a)
 }

@@ -55,6 +55,7 @@ type truth struct {
 func (t *truth) init(p *play) {
 	t.left, t.failing = map[string]time.Time{}, map[string]int{}
 	t.asked, t.copied = map[string]int{}, map[string]time.Time{}
+	t.delayed = map[int64]time.Duration{}
 	t.wanted, t.failed = map[string]time.Time{}, map[string]time.Time{}
 	p.remember()
 }

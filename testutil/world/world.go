@@ -152,12 +152,8 @@ func (w *World) move(ctx context.Context) error {
 // Reconnect connects to OpenStack anew: what is remembered there for minutes, which
 // are real ones, is asked for again.
 func (w *World) Reconnect(ctx context.Context) error {
-	o := w.settings.Cloud
-	o.Rights = openstack.Rights(w.settings.Rights)
-	o.IncludeProjects, o.ExcludeProjects = w.settings.IncludeProjects, w.settings.ExcludeProjects
-	o.IncludeDomains, o.ExcludeDomains = w.settings.IncludeDomains, w.settings.ExcludeDomains
-	o.Makers, o.Witness = w.settings.PolicyUsers, w.Home.Ledger
-	o.Now = w.Now
+	o := w.settings.CloudOptions(w.log())
+	o.Witness, o.Now = w.Home.Ledger, w.Now
 	o.Transport = transport{&w.mortal, w.Cloud.Transport()}
 	cloud, err := openstack.Connect(ctx, o)
 	if err != nil {
