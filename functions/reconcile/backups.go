@@ -10,18 +10,10 @@ import (
 )
 
 // runs makes the ledger know what the runs came to that it has lost, from the metadata of
-// their backups. newest is filled with the newest restore points, by volume.
-func runs(k Known, s Seen, enrolled map[string]backup.Enrolment, newest map[string]time.Time, set Settings,
-	now time.Time) (repairs []Repair) {
-	protected := map[string]bool{}
-	for id := range k.Volumes {
-		protected[id] = true
-	}
-	for _, e := range enrolled {
-		for _, id := range e.Volumes {
-			protected[id] = true
-		}
-	}
+// their backups. after are the volumes as the enrolments leave them. newest is filled with
+// the newest restore points, by volume.
+func runs(k Known, s Seen, enrolled map[string]backup.Enrolment, after map[string]backup.Protected,
+	newest map[string]time.Time, set Settings, now time.Time) (repairs []Repair) {
 	state := map[string]backup.State{}
 	for _, b := range newestFirst(s.Backups) {
 		slot, attempt, ok := b.Run()
@@ -53,13 +45,31 @@ func runs(k Known, s Seen, enrolled map[string]backup.Enrolment, newest map[stri
 			}
 		}
 	}
+	protected := map[string]bool{}
+	for _, e := range enrolled {
+		for _, id := range e.Volumes {
+			protected[id] = true
+		}
+	}
 	for _, id := range slices.Sorted(maps.Keys(state)) {
 		st, before := state[id], k.Volumes[id].State
-		if protected[id] && (later(st.LastSlot, before.LastSlot) || later(st.LastComplete, before.LastComplete)) {
+		if !stays(k.Volumes[id], after[id]) {
+			before = backup.State{} // it starts over
+		}
+		if (protected[id] || len(after[id].Enrolments) > 0) &&
+			(later(st.LastSlot, before.LastSlot) || later(st.LastComplete, before.LastComplete)) {
 			repairs = append(repairs, Raise{id, st})
 		}
 	}
 	return repairs
+}
+
+// stays says whether a volume keeps one of its servers: the ledger forgets the state of a
+// volume with its last server, even if another one gets the volume in the same pass.
+func stays(before, after backup.Protected) bool {
+	return slices.ContainsFunc(before.Enrolments, func(e backup.Enrolment) bool {
+		return slices.ContainsFunc(after.Enrolments, func(o backup.Enrolment) bool { return o.Server == e.Server })
+	})
 }
 
 // later compares times as the ledger keeps them, in microseconds.

@@ -240,13 +240,13 @@ func Repairs(k Known, s Seen, set Settings, now time.Time) (repairs []Repair, wa
 				[]any{"project", k.Project, "server", v.server.ID, "server_name", v.server.Name}})
 		}
 	}
-	withdrawals, remaining := withdraw(k, s, all)
-	enrolments, enrolled, missing := enroll(k, s, all, remaining, set, now)
+	withdrawals, volumes := withdraw(k, s, all)
+	enrolments, enrolled, missing := enroll(k, s, all, volumes, set, now)
 	repairs = append(withdrawals, enrolments...)
 	warnings = append(warnings, missing...)
 	newest := map[string]time.Time{}
 	if s.Swept {
-		repairs = append(repairs, runs(k, s, enrolled, newest, set, now)...)
+		repairs = append(repairs, runs(k, s, enrolled, volumes, newest, set, now)...)
 		repairs = append(repairs, records(k, s)...)
 		repairs = append(repairs, disown(k, s)...)
 	}
@@ -286,8 +286,9 @@ func leave(volumes map[string]backup.Protected, e backup.Enrolment) {
 }
 
 // enroll stores what the opted-in servers wish. enrolled are all of them, whether there is
-// anything new or not; volumes are those that remain after the withdrawals. A server is left
-// as it is where nobody could tell whether one of its volumes is there.
+// anything new or not; volumes are those that remain after the withdrawals, and get the new
+// enrolments. A server is left as it is where nobody could tell whether one of its volumes is
+// there.
 func enroll(k Known, s Seen, all []verdict, volumes map[string]backup.Protected, set Settings, now time.Time) (
 	repairs []Repair, enrolled map[string]backup.Enrolment, warnings []Warning) {
 	trails := trails(k, s)
