@@ -21,7 +21,7 @@ help: ## this list
 		printf '  make %-14s %s\n' "$$target" "$$what"; done
 
 demo: ## the main job on a simulated cloud, live on the terminal; needs nothing but Go
-	@$(GO) run ./local demo
+	@$(GO) run ./testutil/demo
 
 run: ## every function in one process against the cloud that OS_* name; settings in docs/settings.md
 	@$(GO) run ./local run
@@ -66,7 +66,7 @@ e2e-role: services ## the main scenarios as a user that may do nothing else; cha
 	$(GO) test -tags 'e2e role' -count=1 -timeout 40m -run ARoleOfItsOwn ./testutil/behaviour
 
 soak: ## random histories of whole clouds in which everything fails, for FOR (1h)
-	$(GO) run ./local simulate --histories 0 --for $(FOR) --from $$(date +%s)
+	$(GO) run ./testutil/soak --histories 0 --for $(FOR) --from $$(date +%s)
 
 fuzz: ## every fuzz function in turn, for FUZZTIME each (20s); what it finds is kept in testdata/fuzz
 	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed 's|/[^/]*:func | |' | sort | while read -r dir name; do \

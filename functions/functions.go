@@ -1,5 +1,6 @@
-// Package functions is the catalogue: every function there is, what sets it off,
-// and what it is made of. Read this file first.
+// Package functions is the catalogue: every function, what sets it off, and what it is
+// made of. Events set off those of [All]; Cinder calls [Policy] over HTTP. Read this file
+// first.
 package functions
 
 import (
@@ -12,6 +13,7 @@ import (
 	"staffeln/functions/backup"
 	"staffeln/functions/dispatch"
 	"staffeln/functions/enroll"
+	"staffeln/functions/policy"
 	"staffeln/functions/reconcile"
 	"staffeln/functions/report"
 	"staffeln/functions/report/words"
@@ -81,7 +83,14 @@ type Needs struct {
 	Count func(name string, n float64, labels ...string)
 }
 
-// All returns the functions, wired.
+// Policy is the function that Cinder asks over HTTP before each deletion. It is built apart
+// from the others, because it is served before anything is connected.
+func Policy(f *policy.Function) runtime.Function {
+	f.Log = f.Log.With("function", "policy")
+	return runtime.Function{Name: "policy", HTTP: f.Handler()}
+}
+
+// All returns the functions that events set off, wired.
 func All(n Needs) []runtime.Function {
 	s := n.Settings
 	log := func(function string) *slog.Logger { return n.Log.With("function", function) }
@@ -117,6 +126,15 @@ func All(n Needs) []runtime.Function {
 			on([]string{"tick.retention"}, events.On(events.DecodeTick, rt.Retention)))},
 		{Name: "report", On: on([]string{"tick.report"}, events.On(events.DecodeTick, rp.Report))},
 	}
+}
+
+// Names are the names of all functions.
+func Names() []string {
+	names := []string{"policy"}
+	for _, f := range All(Needs{Log: slog.New(slog.DiscardHandler)}) {
+		names = append(names, f.Name)
+	}
+	return names
 }
 
 // Report is the function report alone, as [All] has it.

@@ -18,12 +18,12 @@ import (
 	"staffeln/events/oslo"
 	"staffeln/functions"
 	"staffeln/functions/backup"
-	"staffeln/home"
 	"staffeln/runtime"
 	"staffeln/runtime/amqp"
 	"staffeln/runtime/config"
 	"staffeln/runtime/ledger"
 	"staffeln/runtime/metrics"
+	"staffeln/runtime/process"
 	"staffeln/testutil/services"
 )
 
@@ -56,7 +56,7 @@ func BenchmarkIntake(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	settings := home.Settings{Config: c}.Functions()
+	settings := process.Settings{Config: c}.Functions()
 	memory := ledger.New(services.Redis(b), ledger.Options{})
 	log, m := slog.New(slog.NewTextHandler(os.Stderr, nil)), metrics.New()
 	wired := functions.All(functions.Needs{Ledger: memory, Settings: settings, Log: log, Count: m.Count,

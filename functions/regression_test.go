@@ -926,7 +926,7 @@ func TestSeveralProcessesWithoutALock(t *testing.T) {
 		}
 		together.Wait()
 	}
-	c.Home.Wire(c.Home.Cloud) // without the witness, who is for one goroutine
+	c.Home.Build(c.Home.Cloud) // without the witness, who is for one goroutine
 	asked := func() int { return c.Cloud.Calls()["DELETE /volume/backups/ID"] }
 	for range 9 * 2 {
 		c.Jump(c.Now().Add(30 * time.Minute))

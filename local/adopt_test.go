@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"staffeln/functions/backup"
-	"staffeln/home"
 	"staffeln/runtime/openstack"
+	"staffeln/runtime/process"
 	"staffeln/testutil/services"
 	"staffeln/testutil/simcloud"
 	"staffeln/testutil/world"
@@ -69,7 +69,7 @@ func (l *loss) adopt(c adoptCommand) (string, error) {
 // forge makes a backup as alice of project alpha, with the metadata of another.
 func (l *loss) forge(like simcloud.Backup) string {
 	l.Helper()
-	s, err := home.Read([]string{"OS_AUTH_URL=" + l.Cloud.AuthURL(), "OS_USERNAME=alice", "OS_PASSWORD=devcloud", "OS_USER_DOMAIN_NAME=Default", "OS_PROJECT_DOMAIN_NAME=Default"})
+	s, err := process.Read([]string{"OS_AUTH_URL=" + l.Cloud.AuthURL(), "OS_USERNAME=alice", "OS_PASSWORD=devcloud", "OS_USER_DOMAIN_NAME=Default", "OS_PROJECT_DOMAIN_NAME=Default"})
 	l.check(err)
 	alice, err := openstack.Connect(l.Context(), cloudOptions(s))
 	l.check(err)

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"staffeln/functions/backup"
-	"staffeln/home"
 	"staffeln/runtime/openstack"
+	"staffeln/runtime/process"
 )
 
 type brakeCommand struct {
@@ -101,7 +101,7 @@ func (c brakeRelease) print(ctx context.Context, environ []string, now time.Time
 }
 
 // A brakes is what the commands work on.
-type brakes struct{ *home.Home }
+type brakes struct{ *process.Process }
 
 func openBrake(ctx context.Context, environ []string) (*brakes, error) {
 	h, err := openLedger(ctx, environ)
@@ -112,8 +112,8 @@ func openBrake(ctx context.Context, environ []string) (*brakes, error) {
 }
 
 // openLedger connects to the service's ledger, and to nothing else.
-func openLedger(ctx context.Context, environ []string) (*home.Home, error) {
-	s, err := home.Read(environ)
+func openLedger(ctx context.Context, environ []string) (*process.Process, error) {
+	s, err := process.Read(environ)
 	if err != nil {
 		return nil, fmt.Errorf("these settings are wrong:\n%w", err)
 	}
@@ -123,7 +123,7 @@ func openLedger(ctx context.Context, environ []string) (*home.Home, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	quietRedis()
-	return home.OpenLedger(ctx, s, warnings())
+	return process.Opened(ctx, s, warnings())
 }
 
 func (b *brakes) brake() backup.Brake { return b.Settings.Functions().Brake }

@@ -50,7 +50,7 @@ func FuzzMoment(f *testing.F) {
 // Whatever follows the program's name: it is understood as one of the commands, or
 // refused; nothing panics.
 func FuzzArguments(f *testing.F) {
-	for _, s := range []string{"run", "demo", "check", "plan --at +24h --json --all --project alpha", "brake", "brake release cloud", "brake release", "report preview --project p --send-to a@b.example --text",
+	for _, s := range []string{"run", "check", "plan --at +24h --json --all --project alpha", "brake", "brake release cloud", "brake release", "report preview --project p --send-to a@b.example --text",
 		"report preview", "--help", "plan --json=no", "plan -- --at", "brake release a b", "", "version x", "--", "-", "report preview --project= --out=", "plan --at=\x00", "report preview --project p --send-to x,y@b"} {
 		f.Add(s)
 	}

@@ -13,15 +13,13 @@ import (
 )
 
 type commands struct {
-	Run      runCommand      `cmd:"" help:"Run every function in this process, until SIGTERM."`
-	Demo     demoCommand     `cmd:"" help:"Show the main job on a simulated cloud: nothing to set up, under a minute."`
-	Check    checkCommand    `cmd:"" help:"Check the settings and the connections, and say what is wrong."`
-	Plan     planCommand     `cmd:"" help:"Show what would be backed up and removed at a moment, and why. Changes nothing."`
-	Brake    brakeCommand    `cmd:"" help:"Show what retention holds back, and release the brake."`
-	Adopt    adoptCommand    `cmd:"" help:"Make unverified backups count as the service's own: those of which Cinder does not show who made them, after the ledger was lost. Only shows them without --yes."`
-	Report   reportCommand   `cmd:"" help:"The digests that the owners of projects get."`
-	Simulate simulateCommand `cmd:"" help:"Play random histories of whole clouds in which everything fails, and hold the promises of docs/reliability.md against them. Touches nothing."`
-	Version  versionCommand  `cmd:"" help:"Print the version."`
+	Run     runCommand     `cmd:"" help:"Run every function in this process, until SIGTERM."`
+	Check   checkCommand   `cmd:"" help:"Check the settings and the connections, and say what is wrong."`
+	Plan    planCommand    `cmd:"" help:"Show what would be backed up and removed at a moment, and why. Changes nothing."`
+	Brake   brakeCommand   `cmd:"" help:"Show what retention holds back, and release the brake."`
+	Adopt   adoptCommand   `cmd:"" help:"Make unverified backups count as the service's own: those of which Cinder does not show who made them, after the ledger was lost. Only shows them without --yes."`
+	Report  reportCommand  `cmd:"" help:"The digests that the owners of projects get."`
+	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
 func main() {

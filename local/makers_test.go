@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"staffeln/functions/backup"
-	"staffeln/home"
 	"staffeln/runtime/openstack"
+	"staffeln/runtime/process"
 	"staffeln/testutil/simcloud"
 )
 
@@ -73,7 +73,7 @@ func least(cloud *simcloud.Cloud) []string {
 // backUp makes a backup in a project.
 func backUp(t *testing.T, cloud *simcloud.Cloud, project string) {
 	t.Helper()
-	s, err := home.Read(least(cloud))
+	s, err := process.Read(least(cloud))
 	if err != nil {
 		t.Fatal(err)
 	}

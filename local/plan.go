@@ -16,9 +16,9 @@ import (
 	"staffeln/functions"
 	"staffeln/functions/backup"
 	"staffeln/functions/plan"
-	"staffeln/home"
 	"staffeln/runtime/ledger"
 	"staffeln/runtime/openstack"
+	"staffeln/runtime/process"
 )
 
 type planCommand struct {
@@ -38,7 +38,7 @@ func (c planCommand) print(ctx context.Context, environ []string, now time.Time,
 	if err != nil {
 		return err
 	}
-	s, err := home.Read(environ)
+	s, err := process.Read(environ)
 	if err != nil {
 		return fmt.Errorf("these settings are wrong:\n%w", err)
 	}
@@ -127,7 +127,7 @@ func planSettings(s functions.Settings) plan.Settings {
 
 // cloudOptions are those of a command that asks OpenStack: it says nothing but what
 // is wrong.
-func cloudOptions(s home.Settings) openstack.Options {
+func cloudOptions(s process.Settings) openstack.Options {
 	o := s.Cloud
 	o.Rights, o.Timeout, o.UserAgent = openstack.Rights(s.Rights), s.APITimeout, "staffeln"
 	o.IncludeProjects, o.ExcludeProjects = s.IncludeProjects, s.ExcludeProjects

@@ -12,10 +12,10 @@ import (
 	"staffeln/functions/backup"
 	"staffeln/functions/report"
 	"staffeln/functions/report/words"
-	"staffeln/home"
 	"staffeln/runtime/ledger"
 	"staffeln/runtime/mail"
 	"staffeln/runtime/openstack"
+	"staffeln/runtime/process"
 )
 
 type reportCommand struct {
@@ -38,7 +38,7 @@ func (c previewCommand) print(ctx context.Context, environ []string, now time.Ti
 	if c.SendTo != "" && !mail.Address(c.SendTo) {
 		return fmt.Errorf("--send-to %.80q is no e-mail address", c.SendTo)
 	}
-	s, err := home.Read(environ)
+	s, err := process.Read(environ)
 	if err != nil {
 		return fmt.Errorf("these settings are wrong:\n%w", err)
 	}
@@ -50,7 +50,7 @@ func (c previewCommand) print(ctx context.Context, environ []string, now time.Ti
 		return err
 	}
 	quietRedis()
-	h := home.New(s, s.Logger(os.Stderr)) // where the channel log writes
+	h := process.New(s, s.Logger(os.Stderr)) // where the channel log writes
 	if h.Redis, err = ledger.Open(s.RedisURL.Reveal(), secure); err != nil {
 		return fmt.Errorf("STAFFELN_REDIS_URL: %w", err)
 	}
@@ -100,7 +100,7 @@ func (c previewCommand) deliver(ctx context.Context, f *report.Function, digest 
 }
 
 // find is the id of the project, among those that the ledger knows.
-func (c previewCommand) find(ctx context.Context, h *home.Home) (string, error) {
+func (c previewCommand) find(ctx context.Context, h *process.Process) (string, error) {
 	var ids []string
 	for shard := range h.Ledger.Shards() {
 		more, err := h.Ledger.Projects(ctx, shard)

@@ -8,17 +8,16 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"staffeln/events"
 	"staffeln/functions"
 	"staffeln/functions/backup"
-	"staffeln/home"
 	"staffeln/runtime"
 	"staffeln/runtime/amqp"
 	"staffeln/runtime/cloudevents"
 	"staffeln/runtime/config"
+	"staffeln/runtime/process"
 	"staffeln/runtime/timer"
 )
 
@@ -31,78 +30,46 @@ const invocationTimeout = 10 * time.Minute
 // reconcileLook is how often reconcile looks whether it is time.
 const reconcileLook = 5 * time.Second
 
-// Run runs until ctx ends, then drains. HTTP is served from the first moment: the
-// policy check needs neither Redis nor OpenStack, and Cinder needs the policy check.
+// Run runs until ctx ends, then drains.
 func (runCommand) Run(ctx context.Context) error {
-	s, err := home.Read(os.Environ())
+	s, err := process.Read(os.Environ())
 	if err != nil {
 		return fmt.Errorf("these settings are wrong, nothing was started:\n%w", err)
 	}
 	log := s.Logger(os.Stderr)
-	home.RedisLog(log)
-	h := home.New(s, log)
-	defer h.Close()
-	ctx, stop := context.WithCancelCause(ctx)
-	p := &parts{ctx: ctx, stop: stop}
-	p.start("http", h.Serve)
-	p.start("metrics", h.ServeMetrics)
-	if err := work(p, h, log); err != nil && ctx.Err() == nil {
-		stop(err)
-	}
-	<-ctx.Done()
-	log.Info("draining", "timeout", s.DrainTimeout)
-	p.all.Wait()
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	log.Info("stopped")
-	return nil
-}
-
-// parts are what runs side by side in the process.
-type parts struct {
-	ctx  context.Context
-	stop context.CancelCauseFunc
-	all  sync.WaitGroup
-}
-
-// start starts a part. One that ends with an error takes the process with it:
-// somebody restarts it whole.
-func (p *parts) start(name string, run func(context.Context) error) {
-	p.all.Go(func() {
-		if err := run(p.ctx); err != nil && p.ctx.Err() == nil {
-			p.stop(fmt.Errorf("%s: %w", name, err))
-		}
-	})
+	process.RedisLog(log)
+	p := process.New(s, log)
+	defer p.Close()
+	return p.Run(ctx, func(g *process.Group) error { return work(g, p, log) })
 }
 
 // work connects to what the functions need, and starts what sets them off.
-func work(p *parts, h *home.Home, log *slog.Logger) error {
-	s := h.Settings
+func work(g *process.Group, p *process.Process, log *slog.Logger) error {
+	s := p.Settings
 	connector := s.FunctionURL != ""
-	open := h.Open
+	connect := p.Connect
 	if connector {
-		open = h.OpenLedger // the functions are elsewhere, and so is OpenStack
+		connect = p.ConnectRedis // the functions run elsewhere, and connect to OpenStack there
 	}
-	if err := open(p.ctx); err != nil {
+	if err := connect(g.Context); err != nil {
 		return err
 	}
 	if !connector {
-		p.start("makers", func(ctx context.Context) error {
+		g.Go("makers", func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, s.APITimeout)
 			defer cancel()
-			warnOfMakers(ctx, h.Cloud, log)
+			warnOfMakers(ctx, p.Cloud, log)
 			return nil
 		})
 	}
 	if s.RedisURL == "" || len(s.AMQPURLs) == 0 {
-		log.InfoContext(p.ctx, "running with less", "why", lacks(s))
+		log.InfoContext(g.Context, "running with less", "why", lacks(s))
 	}
-	return deliver(p, h, connector, log)
+	return deliver(g, p, connector, log)
 }
 
 // lacks says in one line what more settings would add.
-func lacks(s home.Settings) string {
+func lacks(s process.Settings) string {
 	why := ""
 	if s.RedisURL == "" {
 		why = "STAFFELN_REDIS_URL is not set: one process only, whose ledger a restart empties and one reconcile rebuilds"
@@ -117,25 +84,25 @@ func lacks(s home.Settings) string {
 }
 
 // deliver starts to deliver ticks and notifications to the functions.
-func deliver(p *parts, h *home.Home, connector bool, log *slog.Logger) error {
-	ctx, s := p.ctx, h.Settings
-	wired := h.Functions
+func deliver(g *process.Group, p *process.Process, connector bool, log *slog.Logger) error {
+	ctx, s := g.Context, p.Settings
+	wired := p.Functions
 	var invoker runtime.Invoker = runtime.NewInProcess(log, wired)
 	if connector {
 		// Routes are the catalogue's; what they lead to is the containers' business.
-		wired = functions.All(functions.Needs{Settings: s.Functions(), Log: log, Count: h.Metrics.Count})
+		wired = functions.All(functions.Needs{Settings: s.Functions(), Log: log, Count: p.Metrics.Count})
 		secure, err := s.FunctionTLS()
 		if err != nil {
 			return err
 		}
 		invoker = &cloudevents.Client{Base: s.FunctionURL.Reveal(), HTTP: cloudevents.HTTP(secure)}
 	}
-	invoker = runtime.Wrap(invoker, runtime.Observed(runtime.Logged(log), h.Metrics.Observe), runtime.Timeout(invocationTimeout))
+	invoker = runtime.Wrap(invoker, runtime.Observed(runtime.Logged(log), p.Metrics.Observe), runtime.Timeout(invocationTimeout))
 	router := runtime.NewRouter(wired, invoker)
 
 	// A ledger that is out of reach for a while does not make the process unready:
 	// that would take the policy check away, too, which goes on.
-	checks := []home.Check{{Name: "redis", Err: func(ctx context.Context) error { return h.Redis.Ping(ctx).Err() }}}
+	checks := []process.Check{{Name: "redis", Err: func(ctx context.Context) error { return p.Redis.Ping(ctx).Err() }}}
 	var consumer *amqp.Consumer
 	if len(s.AMQPURLs) > 0 {
 		secure, err := s.AMQPTLS()
@@ -145,27 +112,27 @@ func deliver(p *parts, h *home.Home, connector bool, log *slog.Logger) error {
 		consumer, err = amqp.New(amqp.Config{
 			URLs: reveal(s.AMQPURLs), TLS: secure, Exchanges: s.AMQPExchanges, Topics: s.AMQPTopics, Queue: s.AMQPQueue,
 			MaxLength: s.AMQPMaxLength, TTL: s.AMQPTTL, Prefetch: s.AMQPPrefetch, Drain: s.DrainTimeout,
-		}, router.Deliver, router.Wants, log, hooks(ctx, h))
+		}, router.Deliver, router.Wants, log, hooks(ctx, p))
 		if err != nil {
 			return err
 		}
-		checks = append(checks, home.Check{Name: "amqp", Err: func(context.Context) error { return brokersUp(consumer) }})
-		p.start("notifications", consumer.Run)
+		checks = append(checks, process.Check{Name: "amqp", Err: func(context.Context) error { return brokersUp(consumer) }})
+		g.Go("notifications", consumer.Run)
 	}
 	runner := &timer.Runner{
-		Claims: h.Ledger, Deliver: router.Deliver, Log: log, Drain: s.DrainTimeout,
-		Skipped: h.Metrics.Skipped,
+		Claims: p.Ledger, Deliver: router.Deliver, Log: log, Drain: s.DrainTimeout,
+		Skipped: p.Metrics.Skipped,
 	}
 	for _, t := range functions.Ticks(functions.Intervals{Dispatch: s.DispatchInterval, Track: s.TrackInterval, Retention: s.RetentionInterval, Report: s.ReportInterval, Reconcile: reconcileLook}) {
 		shards := 1
 		if t.Sharded {
-			shards = h.Ledger.Shards()
+			shards = p.Ledger.Shards()
 		}
 		runner.Timers = append(runner.Timers, timer.Timer{Name: t.Function, Every: t.Every, Shards: shards, AtStart: t.Function == "reconcile"})
 	}
-	p.start("timers", runner.Run)
-	p.start("gauges", func(ctx context.Context) error { return watch(ctx, h, consumer) })
-	h.Front.Begin(checks...)
+	g.Go("timers", runner.Run)
+	g.Go("gauges", func(ctx context.Context) error { return watch(ctx, p, consumer) })
+	p.Front.Begin(checks...)
 	log.InfoContext(ctx, "running", "version", version(), "functions", names(wired), "listen", s.Listen)
 	return nil
 }
@@ -180,12 +147,12 @@ func reveal(urls config.URLs) []string {
 
 // hooks count what the consumer does, and ask for a reconcile when notifications
 // may have been missed.
-func hooks(ctx context.Context, h *home.Home) amqp.Hooks {
-	count := func(outcome string) { h.Metrics.Count("amqp_messages_total", 1, outcome) }
+func hooks(ctx context.Context, p *process.Process) amqp.Hooks {
+	count := func(outcome string) { p.Metrics.Count("amqp_messages_total", 1, outcome) }
 	return amqp.Hooks{
 		Connected: func() {
-			if err := h.Ledger.AskReconcile(ctx); err != nil {
-				h.Log.WarnContext(ctx, "reconcile not asked for", "err", err)
+			if err := p.Ledger.AskReconcile(ctx); err != nil {
+				p.Log.WarnContext(ctx, "reconcile not asked for", "err", err)
 			}
 		},
 		Ignored:     func() { count("ignored") },
@@ -205,7 +172,7 @@ func brokersUp(c *amqp.Consumer) error {
 
 // watch keeps the gauges at what the ledger says, the same in every process, and
 // at what this process's own connections are. consumer may be nil.
-func watch(ctx context.Context, h *home.Home, consumer *amqp.Consumer) error {
+func watch(ctx context.Context, p *process.Process, consumer *amqp.Consumer) error {
 	for {
 		if consumer != nil {
 			for _, b := range consumer.Healthy() {
@@ -213,11 +180,11 @@ func watch(ctx context.Context, h *home.Home, consumer *amqp.Consumer) error {
 				if b.Connected {
 					up = 1
 				}
-				h.Metrics.Gauge("amqp_connected", up, b.Broker)
+				p.Metrics.Gauge("amqp_connected", up, b.Broker)
 			}
 		}
-		if err := gauges(ctx, h, time.Now()); err != nil && ctx.Err() == nil {
-			h.Log.WarnContext(ctx, "gauges not read", "err", err)
+		if err := gauges(ctx, p, time.Now()); err != nil && ctx.Err() == nil {
+			p.Log.WarnContext(ctx, "gauges not read", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -227,24 +194,24 @@ func watch(ctx context.Context, h *home.Home, consumer *amqp.Consumer) error {
 	}
 }
 
-func gauges(ctx context.Context, h *home.Home, now time.Time) error {
+func gauges(ctx context.Context, p *process.Process, now time.Time) error {
 	open, due := 0, 0
-	for shard := range h.Ledger.Shards() {
-		c, err := h.Ledger.Count(ctx, shard, now)
+	for shard := range p.Ledger.Shards() {
+		c, err := p.Ledger.Count(ctx, shard, now)
 		if err != nil {
 			return err
 		}
 		open, due = open+c.Open, due+c.Due
 	}
-	totals, err := h.Ledger.Totals(ctx)
+	totals, err := p.Ledger.Totals(ctx)
 	if err != nil {
 		return err
 	}
-	flight, err := h.Ledger.InFlight(ctx, now)
+	flight, err := p.Ledger.InFlight(ctx, now)
 	if err != nil {
 		return err
 	}
-	last, _, err := h.Ledger.LastReconciled(ctx)
+	last, _, err := p.Ledger.LastReconciled(ctx)
 	if err != nil {
 		return err
 	}
@@ -252,15 +219,15 @@ func gauges(ctx context.Context, h *home.Home, now time.Time) error {
 	if now.Before(flight.Paused) {
 		paused = 1
 	}
-	h.Metrics.Gauge("runs_open", float64(open))
-	h.Metrics.Gauge("runs_waiting", float64(due))
-	h.Metrics.Gauge("volumes_protected", float64(totals["protected"]))
-	h.Metrics.Gauge("volumes_overdue", float64(totals["overdue"]))
-	h.Metrics.Gauge("backups_forged", float64(totals[string(backup.OriginForged)]))
-	h.Metrics.Gauge("backups_unverified", float64(totals[string(backup.OriginUnverified)]))
-	h.Metrics.Gauge("admission_paused", paused)
+	p.Metrics.Gauge("runs_open", float64(open))
+	p.Metrics.Gauge("runs_waiting", float64(due))
+	p.Metrics.Gauge("volumes_protected", float64(totals["protected"]))
+	p.Metrics.Gauge("volumes_overdue", float64(totals["overdue"]))
+	p.Metrics.Gauge("backups_forged", float64(totals[string(backup.OriginForged)]))
+	p.Metrics.Gauge("backups_unverified", float64(totals[string(backup.OriginUnverified)]))
+	p.Metrics.Gauge("admission_paused", paused)
 	if !last.IsZero() {
-		h.Metrics.Gauge("reconcile_last_timestamp", float64(last.Unix()))
+		p.Metrics.Gauge("reconcile_last_timestamp", float64(last.Unix()))
 	}
 	return nil
 }
@@ -303,22 +270,22 @@ func (c checkCommand) Run(ctx context.Context) error {
 }
 
 func (checkCommand) print(ctx context.Context, environ []string, out io.Writer) error {
-	s, err := home.Read(environ)
+	s, err := process.Read(environ)
 	if err != nil {
 		return fmt.Errorf("these settings are wrong:\n%w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.APITimeout)
 	defer cancel()
-	h, err := home.Open(ctx, s, s.Logger(os.Stderr))
-	if err != nil {
+	p := process.New(s, s.Logger(os.Stderr))
+	defer p.Close()
+	if err := p.Connect(ctx); err != nil {
 		return err
 	}
-	defer h.Close()
 	for name, p := range s.Policies() {
 		fmt.Fprintf(out, "class %s: %s in %s, next slot %s, kept %s\n", name, p.Schedule, p.Schedule.Zone(),
 			p.Schedule.Next(time.Now()).Format(time.RFC3339), p.Retention)
 	}
-	if err := printMakers(ctx, h.Cloud, out); err != nil {
+	if err := printMakers(ctx, p.Cloud, out); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "settings and connections are well")

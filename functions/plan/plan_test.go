@@ -18,8 +18,8 @@ import (
 
 	"staffeln/functions/backup"
 	"staffeln/functions/plan"
-	"staffeln/home"
 	"staffeln/runtime/openstack"
+	"staffeln/runtime/process"
 	"staffeln/testutil/simcloud"
 )
 
@@ -74,7 +74,7 @@ func (s *stage) connect(user, project string) *openstack.Cloud {
 
 func settingsOf(t *testing.T, environ ...string) plan.Settings {
 	t.Helper()
-	s, err := home.Read(append([]string{"OS_AUTH_URL=http://127.0.0.1/", "OS_USERNAME=u", "OS_PASSWORD=p", "OS_USER_DOMAIN_NAME=Default"}, environ...))
+	s, err := process.Read(append([]string{"OS_AUTH_URL=http://127.0.0.1/", "OS_USERNAME=u", "OS_PASSWORD=p", "OS_USER_DOMAIN_NAME=Default"}, environ...))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@
 //	retry, no sooner than   429 with Retry-After in whole seconds, rounded up
 //	retry                   502
 //	dropped                 422, 413 for a body that is too large
-//	draining                503 with Retry-After
 package cloudevents
 
 import (
@@ -17,7 +16,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,17 +40,10 @@ type Options struct {
 	Shards int
 	// Parallel is how many of those are under way at once; 0 is 4.
 	Parallel int
-	// MaxBody is the most bytes of a request's body; 0 is 4 MiB. It bounds events,
-	// not the requests of a plain HTTP function.
+	// MaxBody is the most bytes of a request's body; 0 is 4 MiB.
 	MaxBody int64
 	// BodyTime is how long a body may take to arrive; 0 is 30 s.
 	BodyTime time.Duration
-	// Ready says why the function cannot work now; a nil error, and a nil func, is
-	// ready. It is asked at each look at /readyz.
-	Ready func(context.Context) error
-	// Grace is how long, when draining, requests are still taken after readiness has
-	// become false: the time a load balancer needs to notice.
-	Grace time.Duration
 	// Now is the time of an event that names none, and what the others' times are held
 	// against; nil is the real clock.
 	Now func() time.Time
@@ -69,28 +60,15 @@ const (
 	largeBodies = 16
 )
 
-// A Server serves one function. Make one with [Handler].
-type Server struct {
+// A server serves one function.
+type server struct {
 	function runtime.Function
 	invoker  runtime.Invoker
 	o        Options
-	mux      *http.ServeMux
 	large    chan struct{} // a place for each large body
-
-	mu       sync.Mutex
-	unready  bool // as last answered, to log changes only
-	leaving  bool // readiness is false
-	closed   bool // requests are refused
-	underWay int
-	idle     chan struct{} // closed when closed and nothing is under way
 }
 
-// Handler serves one function:
-//
-//	GET  /healthz, /_/health   200 while the process lives
-//	GET  /readyz, /_/ready     200 while it can work, else 503
-//	POST /                     events, if the function takes any
-//	     everything else       the function's own HTTP handler, if it has one
+// Handler serves the events of one function, at POST /.
 //
 // An event comes in binary mode (Ce- headers), in structured mode
 // (application/cloudevents+json), or as a bare oslo envelope. These types are read
@@ -104,7 +82,7 @@ type Server struct {
 //
 // An event of a type that the function does not take is answered with 204. One whose
 // time is ahead counts as of now; a tick that is too far off is dropped.
-func Handler(f runtime.Function, o Options) *Server {
+func Handler(f runtime.Function, o Options) http.Handler {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
@@ -134,130 +112,14 @@ func Handler(f runtime.Function, o Options) *Server {
 		// that waits.
 		o.Late = 2 * time.Hour
 	}
-	s := &Server{function: f, o: o, mux: http.NewServeMux(), idle: make(chan struct{}), large: make(chan struct{}, largeBodies)}
+	s := &server{function: f, o: o, large: make(chan struct{}, largeBodies)}
 	s.invoker = runtime.Wrap(runtime.NewInProcess(o.Log, []runtime.Function{f}), runtime.Observed(o.Observe), runtime.Timeout(o.Timeout))
-	for _, path := range []string{"/healthz", "/_/health"} {
-		s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
-	}
-	for _, path := range []string{"/readyz", "/_/ready"} {
-		s.mux.HandleFunc("GET "+path, s.ready)
-	}
-	if len(f.On) > 0 {
-		s.mux.Handle("POST /{$}", s.guarded(http.HandlerFunc(s.event)))
-	}
-	if f.HTTP != nil {
-		s.mux.Handle("/", s.guarded(f.HTTP))
-	}
-	return s
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /{$}", s.event)
+	return mux
 }
 
-// ServeHTTP implements [http.Handler].
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
-
-// Drain makes readiness false, after Grace refuses new requests with 503, and
-// returns when those under way are over, or with an error when ctx ends before.
-func (s *Server) Drain(ctx context.Context) error {
-	s.mu.Lock()
-	s.leaving = true
-	s.mu.Unlock()
-	if s.o.Grace > 0 {
-		select {
-		case <-time.After(s.o.Grace):
-		case <-ctx.Done():
-		}
-	}
-	s.mu.Lock()
-	if !s.closed {
-		s.closed = true
-		if s.underWay == 0 {
-			close(s.idle)
-		}
-	}
-	s.mu.Unlock()
-	select {
-	case <-s.idle:
-		return nil
-	case <-ctx.Done():
-		select {
-		case <-s.idle:
-			return nil
-		default:
-			return ctx.Err()
-		}
-	}
-}
-
-func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	leaving := s.leaving
-	s.mu.Unlock()
-	if leaving {
-		http.Error(w, "draining", http.StatusServiceUnavailable)
-		return
-	}
-	var err error
-	if s.o.Ready != nil {
-		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
-		defer cancel()
-		err = s.o.Ready(ctx)
-	}
-	s.mu.Lock()
-	changed := s.unready != (err != nil)
-	s.unready = err != nil
-	s.mu.Unlock()
-	switch {
-	case err != nil && changed: // the reason is for the log, not for whoever asks
-		s.o.Log.WarnContext(r.Context(), "not ready", "function", s.function.Name, "err", err)
-	case changed:
-		s.o.Log.InfoContext(r.Context(), "ready again", "function", s.function.Name)
-	}
-	if err != nil {
-		http.Error(w, "not ready", http.StatusServiceUnavailable)
-		return
-	}
-	io.WriteString(w, "ready\n")
-}
-
-// guarded counts what is under way, refuses when draining, and keeps a panic from
-// being logged by net/http with what was panicked with.
-func (s *Server) guarded(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.mu.Lock()
-		closed := s.closed
-		if !closed {
-			s.underWay++
-		}
-		s.mu.Unlock()
-		if closed {
-			w.Header().Set("Retry-After", "1")
-			w.Header().Set("Connection", "close")
-			http.Error(w, "draining", http.StatusServiceUnavailable)
-			return
-		}
-		defer func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.underWay--
-			if s.closed && s.underWay == 0 {
-				close(s.idle)
-			}
-		}()
-		defer func() {
-			v := recover()
-			if v == nil {
-				return
-			}
-			if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-				panic(v)
-			}
-			s.o.Log.ErrorContext(r.Context(), "function panicked", "function", s.function.Name, "stack", string(debug.Stack()))
-			http.Error(w, "internal error", http.StatusInternalServerError)
-		}()
-		next.ServeHTTP(w, r)
-	})
-}
-
-func (s *Server) event(w http.ResponseWriter, r *http.Request) {
+func (s *server) event(w http.ResponseWriter, r *http.Request) {
 	// The server has no limit for requests, since functions may take long; their bodies
 	// may not. Writers that know no deadlines are tests'.
 	deadline := http.NewResponseController(w)
@@ -297,7 +159,7 @@ func (s *Server) event(w http.ResponseWriter, r *http.Request) {
 
 // invoke runs the function with every event it takes: one, or the ticks of all
 // shards.
-func (s *Server) invoke(ctx context.Context, got []events.Event) error {
+func (s *server) invoke(ctx context.Context, got []events.Event) error {
 	answers := make([]error, len(got))
 	var all sync.WaitGroup
 	room := make(chan struct{}, s.o.Parallel)

@@ -34,7 +34,7 @@ type message struct {
 }
 
 // read makes events of a request: one, or as many as there are shards.
-func (s *Server) read(h http.Header, body []byte) ([]events.Event, error) {
+func (s *server) read(h http.Header, body []byte) ([]events.Event, error) {
 	// A content type that is missing or makes no sense is none: the headers decide.
 	contentType, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
 	var m message
@@ -105,7 +105,7 @@ func isJSON(contentType string) bool {
 }
 
 // translate makes events of a message.
-func (s *Server) translate(m message) ([]events.Event, error) {
+func (s *server) translate(m message) ([]events.Event, error) {
 	switch {
 	case m.specVersion != "1" && !strings.HasPrefix(m.specVersion, "1."):
 		return nil, fmt.Errorf("cloudevents: specversion %.20q: want 1.0", m.specVersion)
@@ -169,7 +169,7 @@ func (s *Server) translate(m message) ([]events.Event, error) {
 }
 
 // punctual says what is wrong with the time of a tick.
-func (s *Server) punctual(at time.Time) error {
+func (s *server) punctual(at time.Time) error {
 	now := s.o.Now()
 	switch {
 	case at.Sub(now) > s.o.Ahead:
@@ -182,7 +182,7 @@ func (s *Server) punctual(at time.Time) error {
 
 // allShards are the ticks of one moment. A cron source is seldom on time to the
 // nanosecond, and a tick's id knows seconds only.
-func (s *Server) allShards(name string, at time.Time) []events.Event {
+func (s *server) allShards(name string, at time.Time) []events.Event {
 	ticks := make([]events.Event, s.o.Shards)
 	for shard := range ticks {
 		ticks[shard] = events.NewTick(name, shard, at.Truncate(time.Second))

@@ -220,7 +220,9 @@ func (m *Metrics) StartFunctions(functions []runtime.Function) {
 				m.Start("events_total", f.Name, eventType, runtime.OutcomeName(o))
 			}
 		}
-		m.Start("event_seconds", f.Name)
+		if len(f.On) > 0 {
+			m.Start("event_seconds", f.Name)
+		}
 	}
 }
 

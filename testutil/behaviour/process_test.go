@@ -25,10 +25,11 @@ import (
 	"staffeln/runtime/ledger"
 )
 
-// program and container build the programs, once for all scenarios, and return
-// their paths: the one with all functions, and the one that serves a single one.
+// program, container and showing build the programs, once for all scenarios, and return
+// their paths: the one with all functions, the one that serves a single one, the demo.
 var (
 	program   = sync.OnceValues(func() (string, error) { return build("staffeln", "staffeln/local") })
+	showing   = sync.OnceValues(func() (string, error) { return build("demo", "staffeln/testutil/demo") })
 	container = sync.OnceValues(func() (string, error) { return build("function", "staffeln/runtime/cmd/function") })
 	folder    = sync.OnceValues(func() (dir string, err error) {
 		builtIn, err = os.MkdirTemp("", "staffeln-behaviour-")

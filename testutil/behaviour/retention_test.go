@@ -17,8 +17,8 @@ import (
 
 	"staffeln/events"
 	"staffeln/functions/backup"
-	"staffeln/home"
 	"staffeln/runtime/ledger"
+	wiring "staffeln/runtime/process"
 )
 
 // choose opts a server in to a class.
@@ -547,12 +547,12 @@ func yearAhead(s *scene) {
 		for name, value := range env {
 			environ = append(environ, name+"="+value)
 		}
-		settings, err := home.Read(environ)
+		settings, err := wiring.Read(environ)
 		p.must(err)
 		settings.Cloud.Now = now
-		h, err := home.Open(s.t.Context(), settings, slog.New(slog.NewTextHandler(log, nil)))
-		p.must(err)
+		h := wiring.New(settings, slog.New(slog.NewTextHandler(log, nil)))
 		defer h.Close()
+		p.must(h.Connect(s.t.Context()))
 		tick := func(name string, shard int) {
 			s.t.Helper()
 			for _, f := range h.Functions {

@@ -525,7 +525,9 @@ func (h *hiding) connector() {
 func (h *hiding) demo() {
 	h.t.Helper()
 	dir := h.t.TempDir()
-	if out := h.finish(h.prepare(h.env, "demo", "--plain", "--out", dir)); !strings.Contains(out, "digests") {
+	path, err := showing()
+	h.p.must(err)
+	if out := h.finish(h.prepareAt(path, h.env, "--plain", "--out", dir)); !strings.Contains(out, "digests") {
 		h.t.Errorf("the demo said: %s", out)
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*"))

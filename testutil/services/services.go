@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"syscall"
@@ -36,7 +37,25 @@ func process(cmd *exec.Cmd) error {
 	})
 	s := start{cmd, make(chan error, 1)}
 	starts <- s
-	return <-s.err
+	err := <-s.err
+	if err == nil {
+		note(cmd.Path)
+	}
+	return err
+}
+
+// StartedIn names the file to which each server that is started adds a line with its name;
+// nobody is told if it is not set. See testutil/gotest.
+const StartedIn = "TEST_SERVERS_STARTED"
+
+// note adds a program's name to the file of [StartedIn].
+func note(program string) {
+	f, err := os.OpenFile(os.Getenv(StartedIn), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return // not set
+	}
+	defer f.Close()
+	fmt.Fprintln(f, filepath.Base(program)) // one write: lines of several processes do not mix
 }
 
 type start struct {

@@ -31,6 +31,9 @@ type Soak struct {
 	broken []uint64
 }
 
+// mostBroken ends a soak: whatever breaks so many histories has one cause.
+const mostBroken = 20
+
 // soakLimit is how long one history may take before it counts as one that hangs.
 const soakLimit = 5 * time.Minute
 
@@ -72,7 +75,7 @@ func (s *Soak) work(ctx context.Context, worker int) {
 	for ctx.Err() == nil {
 		s.mu.Lock()
 		seed := s.Seed + s.next
-		over := s.Histories > 0 && s.next >= uint64(s.Histories)
+		over := s.Histories > 0 && s.next >= uint64(s.Histories) || len(s.broken) >= mostBroken
 		s.next++
 		s.mu.Unlock()
 		if over {

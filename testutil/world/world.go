@@ -16,10 +16,10 @@ import (
 	"staffeln/events"
 	"staffeln/functions"
 	"staffeln/functions/backup"
-	"staffeln/home"
 	"staffeln/runtime"
-	"staffeln/runtime/bus"
 	"staffeln/runtime/openstack"
+	"staffeln/runtime/process"
+	"staffeln/testutil/bus"
 	"staffeln/testutil/simcloud"
 )
 
@@ -56,7 +56,7 @@ type Options struct {
 type World struct {
 	Cloud  *simcloud.Cloud
 	Seeded simcloud.Seeded
-	Home   *home.Home
+	Home   *process.Process
 	// Settings are what the functions go by.
 	Settings functions.Settings
 	// Errors are what the functions answered that was not nil, the newest last.
@@ -66,7 +66,7 @@ type World struct {
 	clock    *clock
 	bus      *bus.Bus
 	router   *runtime.Router
-	settings home.Settings
+	settings process.Settings
 	environ  []string
 	mortal   mortal
 	// twin is the process that takes the notifications while this one stalls; second
@@ -124,7 +124,7 @@ func New(ctx context.Context, o Options) (*World, error) {
 		environ = append(environ, "OS_PROJECT_NAME="+project)
 	}
 	w.environ = environ
-	if w.settings, err = home.Read(environ); err != nil {
+	if w.settings, err = process.Read(environ); err != nil {
 		w.Close()
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func New(ctx context.Context, o Options) (*World, error) {
 
 // move connects the functions as a starting process does.
 func (w *World) move(ctx context.Context) error {
-	h, err := home.OpenLedger(ctx, w.settings, w.log())
+	h, err := process.Opened(ctx, w.settings, w.log())
 	if err != nil {
 		return err
 	}
@@ -163,8 +163,7 @@ func (w *World) Reconnect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.Home.Cloud = cloud
-	w.Home.Front.Know(cloud)
+	w.Home.Use(cloud)
 	w.wire()
 	return nil
 }
@@ -173,9 +172,9 @@ func (w *World) Reconnect(ctx context.Context) error {
 func (w *World) wire() {
 	h := w.Home
 	if w.o.Wrap != nil {
-		h.Wire(w.o.Wrap(h.Cloud))
+		h.Build(w.o.Wrap(h.Cloud))
 	} else {
-		h.Wire(h.Cloud)
+		h.Build(h.Cloud)
 	}
 	var invoker runtime.Invoker = runtime.NewInProcess(w.log(), h.Functions)
 	if w.o.Invoker != nil {
@@ -283,7 +282,7 @@ func (w *World) Jump(to time.Time) { w.clock.now.Store(to.UnixNano()) }
 // Reconfigure adds settings, as a restart with another environment does. Redis and
 // what connects to OpenStack stay as they are.
 func (w *World) Reconfigure(environ ...string) error {
-	settings, err := home.Read(append(slices.Clone(w.environ), environ...))
+	settings, err := process.Read(append(slices.Clone(w.environ), environ...))
 	if err != nil {
 		return err
 	}

@@ -1,3 +1,5 @@
+// Command soak plays random histories of whole clouds in which everything fails, and holds
+// the promises of docs/reliability.md against them.
 package main
 
 import (
@@ -5,13 +7,18 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"runtime/debug"
+	"syscall"
 	"time"
 
+	"github.com/alecthomas/kong"
+
+	"staffeln/runtime/process"
 	"staffeln/testutil/simulate"
 )
 
-type simulateCommand struct {
+type soak struct {
 	Seed      *uint64       `help:"Play the history of this number, and tell what happens."`
 	History   string        `help:"Play the history in this file, and tell what happens." type:"existingfile"`
 	Log       string        `help:"What of the service's own log is told with it." enum:"debug,info,warn,error,none" default:"info"`
@@ -22,8 +29,21 @@ type simulateCommand struct {
 	Redis     string        `help:"A Redis to use: its databases are EMPTIED. By default redis-server is started, if it is installed, else an embedded one stands in."`
 }
 
-func (c simulateCommand) Run(ctx context.Context) error {
-	quietRedis()
+func main() {
+	var c soak
+	kong.Parse(&c, kong.Name("soak"), kong.Description("Play random histories of whole clouds in which everything fails, and hold the promises of docs/reliability.md against them."))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := c.run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "soak:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func (c soak) run(ctx context.Context) error {
+	// A Redis that is killed on purpose is no news.
+	process.RedisLog(slog.New(slog.DiscardHandler))
 	debug.SetGCPercent(400) // there is little to keep, and much to throw away
 	if c.For > 0 {
 		limited, cancel := context.WithTimeout(ctx, c.For)

@@ -1,4 +1,4 @@
-package home
+package process
 
 import (
 	"context"
@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// A Serving is one address that HTTP is served on. Its limits are for strangers:
-// neither slow nor many of them keep others from being served.
-type Serving struct {
+// A Server serves HTTP on one address. Its limits are there because anybody may connect:
+// neither slow nor many clients keep others from being served.
+type Server struct {
 	// Address is HOST:PORT.
 	Address string
 	Handler http.Handler
@@ -34,7 +34,7 @@ type Serving struct {
 // Run serves until ctx ends, with TLS where secure is not nil. Where that verifies
 // certificates of callers if they show one, only those who do are answered, but for
 // health and readiness.
-func (v Serving) Run(ctx context.Context, secure *tls.Config) error {
+func (v Server) Run(ctx context.Context, secure *tls.Config) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", v.Address)
 	if err != nil {
 		return err
@@ -132,7 +132,7 @@ func renewed(log *slog.Logger, read func() (*tls.Config, error), files ...string
 	if first == nil || err != nil {
 		return nil, err
 	}
-	// What is wanted of callers is Serving's to see, too.
+	// What is wanted of callers is Server's to see, too.
 	first.NextProtos = []string{"http/1.1"}
 	r := &renewal{read: read, files: files, log: log, now: first, looked: time.Now()}
 	r.seen = r.stamp()
@@ -207,15 +207,15 @@ func known(next http.Handler) http.Handler {
 	})
 }
 
-// Serve serves the front on LISTEN until ctx ends.
-func (h *Home) Serve(ctx context.Context) error {
-	secure, err := h.Settings.ServeTLS(h.Log)
+// serve serves the front on LISTEN until ctx ends.
+func (p *Process) serve(ctx context.Context) error {
+	secure, err := p.Settings.ServeTLS(p.Log)
 	if err != nil {
 		return err
 	}
-	return Serving{
-		Address: h.Settings.Listen, Handler: h.Front, Drain: h.Settings.DrainTimeout, Log: h.Log,
-		Leave: func(ctx context.Context) { h.Front.Leave(ctx, h.Settings.Grace()) },
+	return Server{
+		Address: p.Settings.Listen, Handler: p.Front, Slow: p.Front.slow, Drain: p.Settings.DrainTimeout, Log: p.Log,
+		Leave: func(ctx context.Context) { p.Front.Leave(ctx, p.Settings.Grace()) },
 	}.Run(ctx, secure)
 }
 
@@ -224,17 +224,27 @@ func (h *Home) Serve(ctx context.Context) error {
 // connection fails in Cinder with a 500.
 func (s Settings) Grace() time.Duration { return min(2*time.Second, s.DrainTimeout/4) }
 
-// ServeMetrics serves /metrics until ctx ends, unless that is turned off.
-func (h *Home) ServeMetrics(ctx context.Context) error {
-	if h.Settings.MetricsListen == "off" {
+// serveMetrics serves /metrics until ctx ends, unless that is turned off. Where containers
+// share an address, only one of them can: that keeps no function from its work.
+func (p *Process) serveMetrics(ctx context.Context) error {
+	err := p.metrics(ctx)
+	if err != nil && p.Settings.Function != "" {
+		p.Log.ErrorContext(ctx, "metrics are not served", "err", err)
+		return nil
+	}
+	return err
+}
+
+func (p *Process) metrics(ctx context.Context) error {
+	if p.Settings.MetricsListen == "off" {
 		return nil
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", h.Metrics.Handler())
-	s := h.Settings
-	secure, err := renewed(h.Log, s.MetricsTLS, s.MetricsCert, s.MetricsKey, s.MetricsClientCA)
+	mux.Handle("GET /metrics", p.Metrics.Handler())
+	s := p.Settings
+	secure, err := renewed(p.Log, s.MetricsTLS, s.MetricsCert, s.MetricsKey, s.MetricsClientCA)
 	if err != nil {
 		return err
 	}
-	return Serving{Address: s.MetricsListen, Handler: mux, Drain: time.Second, Log: h.Log}.Run(ctx, secure)
+	return Server{Address: s.MetricsListen, Handler: mux, Drain: time.Second, Log: p.Log}.Run(ctx, secure)
 }

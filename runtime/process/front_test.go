@@ -1,6 +1,7 @@
-package home
+package process
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -11,7 +12,7 @@ import (
 	"testing"
 )
 
-func aHome(t *testing.T, environ ...string) *Home {
+func aProcess(t *testing.T, environ ...string) *Process {
 	t.Helper()
 	s, err := Read(append(environ, credentials...))
 	if err != nil {
@@ -47,7 +48,7 @@ func TestReadiness(t *testing.T) {
 		{"draining before it began", func(f *Front) { f.Leave(t.Context(), 1<<62) }, 503, `{"process":"draining"}`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			f := aHome(t).Front
+			f := aProcess(t).Front
 			tc.begin(f)
 			for _, path := range []string{"/readyz", "/_/ready"} {
 				if status, body := get(f, "GET", path); status != tc.status || body != tc.want {
@@ -61,10 +62,39 @@ func TestReadiness(t *testing.T) {
 	}
 }
 
+// The log says once which checks fail, and once that they pass again.
+func TestReadinessIsLoggedWhenItChanges(t *testing.T) {
+	var log bytes.Buffer
+	f := &Front{log: slog.New(slog.NewTextHandler(&log, nil))}
+	var err error
+	f.Begin(Check{"redis", true, func(context.Context) error { return err }})
+	for _, err = range []error{nil, errors.New("dial tcp: refused"), errors.New("dial tcp: timeout"), nil, nil} {
+		get(f, "GET", "/readyz")
+	}
+	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], "redis: dial tcp: refused") || !strings.Contains(lines[1], "pass again") {
+		t.Errorf("%q", lines)
+	}
+}
+
+// What comes before a function is connected is to come again.
+func TestTheFrontWithoutAFunctionAsksToComeAgain(t *testing.T) {
+	f := aProcess(t).Front
+	f.Handle(nil, true)
+	w := httptest.NewRecorder()
+	f.ServeHTTP(w, httptest.NewRequest("POST", "/", nil))
+	if w.Code != 503 || w.Header().Get("Retry-After") == "" {
+		t.Error(w.Code, w.Header())
+	}
+	if status, _ := get(f, "GET", "/healthz"); status != 200 {
+		t.Error(status)
+	}
+}
+
 // oslo.policy follows redirects, and reads nothing but the body: there are none, and
 // nothing but the check answers with True.
 func TestTheFrontTakesPathsAsTheyAre(t *testing.T) {
-	f := aHome(t).Front
+	f := aProcess(t).Front
 	for _, tc := range []struct {
 		method, path string
 		status       int
@@ -89,7 +119,7 @@ func TestTheFrontTakesPathsAsTheyAre(t *testing.T) {
 // Without the operator's token, the "why" is a path like any other that is none.
 func TestWhyDoesNotExistWithoutTheToken(t *testing.T) {
 	const path = "/v1/backup/8bd2b617-daa5-4aa3-b199-e5d6bad361fb/why"
-	answers := func(h *Home, path, authorization string) string {
+	answers := func(h *Process, path, authorization string) string {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequest("GET", path, nil)
 		if authorization != "" {
@@ -100,7 +130,7 @@ func TestWhyDoesNotExistWithoutTheToken(t *testing.T) {
 		_ = w.Result().Write(&all)
 		return all.String()
 	}
-	with, without := aHome(t, "STAFFELN_OPERATOR_TOKEN=0123456789abcdef"), aHome(t)
+	with, without := aProcess(t, "STAFFELN_OPERATOR_TOKEN=0123456789abcdef"), aProcess(t)
 	unknown := answers(without, "/nothing", "")
 	for name, got := range map[string]string{
 		"no token is set":                     answers(without, path, ""),

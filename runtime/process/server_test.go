@@ -1,17 +1,19 @@
-package home
+package process
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"syscall"
 	"testing"
 )
 
 // Whoever comes while a load balancer has not yet noticed is answered, and what is
 // under way is finished.
-func TestServingAnswersWhileItLeaves(t *testing.T) {
+func TestServerAnswersWhileItLeaves(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +32,7 @@ func TestServingAnswersWhileItLeaves(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- Serving{Address: address, Handler: mux, Drain: 1 << 40, Log: slog.New(slog.DiscardHandler),
+		ended <- Server{Address: address, Handler: mux, Drain: 1 << 40, Log: slog.New(slog.DiscardHandler),
 			Leave: func(context.Context) { close(leaving); <-left }}.Run(ctx, nil)
 	}()
 	get := func(path string) string {
@@ -65,6 +67,42 @@ func TestServingAnswersWhileItLeaves(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// Draining has an end even if a request has none.
+func TestDrainingHasAnEnd(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	begun, never := make(chan struct{}), make(chan struct{})
+	defer close(never)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	hangs := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { close(begun); <-never })
+	go func() {
+		ended <- Server{Address: address, Handler: hangs, Drain: 1, Log: slog.New(slog.DiscardHandler)}.Run(ctx, nil)
+	}()
+	cut := make(chan error, 1)
+	go func() {
+		for {
+			_, err := http.Post("http://"+address, "", nil)
+			if !errors.Is(err, syscall.ECONNREFUSED) { // else it is only coming up
+				cut <- err
+				return
+			}
+		}
+	}()
+	<-begun
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if err := <-cut; err == nil {
+		t.Error("an answer was made up")
 	}
 }
 

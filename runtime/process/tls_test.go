@@ -1,4 +1,4 @@
-package home
+package process
 
 import (
 	"bytes"
@@ -318,7 +318,7 @@ func TestResendAndGatewaysOverTLS(t *testing.T) {
 		{"Resend by the system's authorities", letter, "unknown authority"},
 		{"Resend by another authority", append(set("RESEND_CA="+other.File), letter...), "unknown authority"},
 	}, func(ctx context.Context, s Settings) error {
-		return New(s, slog.New(slog.DiscardHandler)).Post().Send(ctx, backup.Letter{Key: "k", To: []backup.Person{{Address: "b@example.org"}}, Subject: "s", Text: "t"})
+		return New(s, slog.New(slog.DiscardHandler)).Mailer().Send(ctx, backup.Letter{Key: "k", To: []backup.Person{{Address: "b@example.org"}}, Subject: "s", Text: "t"})
 	})
 
 	at := func(u string, more ...string) []string { return set(append(more, "FUNCTION_URL="+u+"/{function}")...) }
@@ -361,8 +361,8 @@ func TestServedOverTLS(t *testing.T) {
 	h := New(s, slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 2)
-	go func() { ended <- h.Serve(ctx) }()
-	go func() { ended <- h.ServeMetrics(ctx) }()
+	go func() { ended <- h.serve(ctx) }()
+	go func() { ended <- h.serveMetrics(ctx) }()
 	defer func() {
 		stop()
 		for range 2 {

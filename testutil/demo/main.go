@@ -1,3 +1,5 @@
+// Command demo shows the main job on a simulated cloud, live on the terminal: a few
+// accelerated days of a small cloud. It needs nothing but Go.
 package main
 
 import (
@@ -7,12 +9,14 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"golang.org/x/term"
 
 	"staffeln/functions/backup"
@@ -20,7 +24,7 @@ import (
 	"staffeln/testutil/world"
 )
 
-type demoCommand struct {
+type demo struct {
 	Plain bool   `help:"Plain lines, also on a terminal."`
 	Out   string `placeholder:"DIR" help:"Write the digests to this directory. Default: a new one for temporary files."`
 }
@@ -28,8 +32,19 @@ type demoCommand struct {
 // demoStart is a Sunday, so that the days count from one that people know.
 var demoStart = time.Date(2026, 11, 22, 1, 0, 0, 0, time.UTC)
 
-// Run shows the main job: a few accelerated days of a small cloud.
-func (d demoCommand) Run(ctx context.Context) error {
+func main() {
+	var d demo
+	kong.Parse(&d, kong.Name("demo"), kong.Description("Show the main job on a simulated cloud: nothing to set up, under a minute."))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := d.run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+// run tells the story, and then shows what is protected.
+func (d demo) run(ctx context.Context) error {
 	show := newShow(os.Stdout, !d.Plain && term.IsTerminal(int(os.Stdout.Fd())))
 	began := time.Now()
 	box := &world.Mailbox{}

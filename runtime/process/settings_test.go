@@ -1,4 +1,4 @@
-package home
+package process
 
 import (
 	"bytes"
@@ -99,7 +99,7 @@ func TestLettersGoAsTheSettingsSay(t *testing.T) {
 		mail.SMTP{Sender: from, Host: "mail.example.org", Port: 465, Security: "tls", User: "u", Password: "w", Timeout: 5 * time.Second},
 		mail.Resend{Sender: from, Key: "re_1", URL: "http://127.0.0.1:1/", Timeout: 5 * time.Second},
 	}
-	p := New(s, slog.New(slog.DiscardHandler)).Post()
+	p := New(s, slog.New(slog.DiscardHandler)).Mailer()
 	if diff := cmp.Diff(want, p.Channels[:2]); diff != "" || len(p.Channels) != 3 || p.Channels[2].Name() != mail.LogName {
 		t.Errorf("channels (-want +got):\n%s", diff)
 	}

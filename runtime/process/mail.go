@@ -1,0 +1,42 @@
+package process
+
+import (
+	"net/http"
+
+	"staffeln/runtime/config"
+	"staffeln/runtime/mail"
+)
+
+// Mailer sends letters as the settings say.
+func (p *Process) Mailer() *mail.Post {
+	s := p.Settings
+	m := &mail.Post{Log: p.Log.With("function", "report"), Count: p.Metrics.Count}
+	from := mail.Sender{From: s.MailFrom, ReplyTo: s.MailReplyTo}
+	for _, name := range s.MailChannels {
+		switch name {
+		case config.ChannelResend:
+			secure, err := s.ResendTLS()
+			if err != nil {
+				p.Log.Error("STAFFELN_RESEND_CA", "err", err) // as below
+			}
+			var transport http.RoundTripper // the usual one
+			if secure != nil {
+				t := http.DefaultTransport.(*http.Transport).Clone()
+				t.TLSClientConfig = secure
+				transport = t
+			}
+			m.Channels = append(m.Channels, mail.Resend{Sender: from, Key: s.ResendAPIKey.Reveal(), URL: s.ResendURL.Reveal(), Timeout: s.MailTimeout, Transport: transport})
+		case config.ChannelSMTP:
+			secure, err := s.SMTPTLS()
+			if err != nil {
+				// It was readable at the start. Without it, the system's certificates have to do.
+				p.Log.Error("TLS to the mail server", "err", err)
+			}
+			m.Channels = append(m.Channels, mail.SMTP{Sender: from, Host: s.SMTPHost, Port: s.SMTPPort, Security: s.SMTPSecurity,
+				User: s.SMTPUser, Password: s.SMTPPassword.Reveal(), TLS: secure, Timeout: s.MailTimeout})
+		default:
+			m.Channels = append(m.Channels, mail.Log{Log: m.Log})
+		}
+	}
+	return m
+}

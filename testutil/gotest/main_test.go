@@ -1,0 +1,48 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A test that fails is shown with its output, one that passes is not, and the end says what
+// took longest and what was started.
+func TestReport(t *testing.T) {
+	const stream = `{"Action":"run","Package":"staffeln/a","Test":"TestWell"}
+{"Action":"output","Package":"staffeln/a","Test":"TestWell","Output":"said by the good one\n"}
+{"Action":"pass","Package":"staffeln/a","Test":"TestWell","Elapsed":2.5}
+{"Action":"output","Package":"staffeln/a","Test":"TestIll","Output":"said by the bad one\n"}
+{"Action":"fail","Package":"staffeln/a","Test":"TestIll/part","Elapsed":9}
+{"Action":"fail","Package":"staffeln/a","Test":"TestIll","Elapsed":9}
+{"Action":"fail","Package":"staffeln/a","Elapsed":12}
+{"ImportPath":"staffeln/b","Action":"build-output","Output":"b.go:1: does not compile\n"}
+not json
+`
+	var out bytes.Buffer
+	r := report{output: map[string][]string{}}
+	r.read(strings.NewReader(stream), &out)
+	r.summary(&out, "redis-server\nrabbitmq-server\nredis-server\n", time.Minute)
+	const want = `said by the bad one
+fail    12.0s  a
+b.go:1: does not compile
+not json
+
+the slowest packages:
+     12.0s  a
+
+the slowest tests:
+      9.0s  a TestIll
+      2.5s  a TestWell
+
+servers started: 1 × rabbitmq-server, 2 × redis-server
+FAILED: a TestIll/part
+FAILED: a TestIll
+FAILED: a
+2 tests in 1m0s
+`
+	if got := out.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
