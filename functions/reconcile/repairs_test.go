@@ -54,7 +54,8 @@ func TestWhatIsRepaired(t *testing.T) {
 			"enroll web v2: metadata backup=yes; warn: volume not protected"},
 
 		{"a server opts out of a locked class: it stays", "server web v1 backup=gold", "server web v1 backup=no",
-			"enroll web v1, names only, attempt: metadata backup=no is not in force before 2026-11-29T12:00:00Z: class gold is locked"},
+			"enroll web v1, names only, attempt: metadata backup=no is not in force before 2026-11-29T12:00:00Z:" +
+				" class gold is locked"},
 		{"a locked volume is to be skipped: it stays", "server web v1 backup=gold",
 			"server web v1 backup=gold; volume v1 skip=yes",
 			"enroll web v1, names only, attempt on v1: metadata backup=gold"},
