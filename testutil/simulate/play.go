@@ -40,8 +40,9 @@ type Tally struct {
 	Ticks, Backups, Removals, Digests int
 	// Forged are the backups of tenants that carried our metadata.
 	Forged int
-	// Lived is how much time went by.
-	Lived time.Duration
+	// Years is how much simulated time went by, in years of 365 days. It is no
+	// time.Duration, which overflows after 292 years.
+	Years float64
 	// Faults are how often each kind was done to somebody.
 	Faults map[string]int
 }
@@ -50,7 +51,7 @@ type Tally struct {
 func (t *Tally) Add(o Tally) {
 	t.Ticks, t.Backups, t.Removals, t.Digests = t.Ticks+o.Ticks, t.Backups+o.Backups, t.Removals+o.Removals, t.Digests+o.Digests
 	t.Forged += o.Forged
-	t.Lived += o.Lived
+	t.Years += o.Years
 	if t.Faults == nil {
 		t.Faults = map[string]int{}
 	}
@@ -143,7 +144,7 @@ func (p *play) run() (err error) {
 	}
 	p.act = len(p.history.Acts)
 	p.end()
-	p.tally.Lived = p.Now().Sub(p.history.Start)
+	p.tally.Years = p.Now().Sub(p.history.Start).Hours() / 24 / 365
 	if p.broken != nil {
 		return p.broken
 	}
