@@ -107,6 +107,44 @@ func TestHouse(t *testing.T) {
 	}
 }
 
+// The simulated cloud is one state and three services, which know the state and not each
+// other.
+func TestHouseOfTheSimulatedCloud(t *testing.T) {
+	const root = "testutil/simcloud"
+	may := map[string]string{
+		"oslopolicy": "std",
+		"model":      "std " + root + "/oslopolicy",
+		"api":        "std " + root + "/model",
+		"keystone":   "std " + root + "/model " + root + "/api",
+		"nova":       "std " + root + "/model " + root + "/api",
+		"cinder":     "std " + root + "/model " + root + "/api " + root + "/oslopolicy",
+	}
+	for dir, imports := range may {
+		files, err := filepath.Glob("simcloud/" + dir + "/*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no files in %s: %v", dir, err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, spec := range parsed.Imports {
+				imported, err := strconv.Unquote(spec.Path.Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !allowed(imports, imported) {
+					t.Errorf("%s imports %s", file, imported)
+				}
+			}
+		}
+	}
+}
+
 // The event's time is the time: a function that looks at the clock decides
 // otherwise when the event comes again.
 func TestNoClockInFunctions(t *testing.T) {

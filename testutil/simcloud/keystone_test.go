@@ -15,7 +15,7 @@ func TestGrants(t *testing.T) {
 			user := r.AddUser("another", "secret")
 			group := r.AddGroup("others")
 			r.AddToGroup(group, user)
-			holder, role := map[string]string{"user": user, "group": group}[kind], r.state.roles["member"]
+			holder, role := map[string]string{"user": user, "group": group}[kind], r.state.Roles["member"]
 			path := func(project, holder, role string) string {
 				return fmt.Sprintf("identity/projects/%s/%ss/%s/roles/%s", project, kind, holder, role)
 			}

@@ -14,6 +14,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"staffeln/testutil/simcloud/api"
+	"staffeln/testutil/simcloud/oslopolicy"
 )
 
 // A listener answers policy checks, and keeps them.
@@ -93,7 +96,7 @@ func TestPolicyChecks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if said := string(encode(answer)); status != tc.want || !strings.Contains(said, tc.says) {
+			if said := string(api.Encode(answer)); status != tc.want || !strings.Contains(said, tc.says) {
 				t.Errorf("%d %s; want %d %q", status, said, tc.want, tc.says)
 			}
 			if n := len(l.got) - before; n != tc.asked {
@@ -161,10 +164,10 @@ func TestPolicyChecksLookReal(t *testing.T) {
 }
 
 func TestPolicyFiles(t *testing.T) {
-	e := enforcement{
-		rules:       map[string]check{"yes": fixed(true)},
-		target:      map[string]any{"project_id": "p1", "id": "b1"},
-		credentials: map[string]any{"project_id": "p1", "user_id": "u1", "is_admin": false, "roles": []string{"member", "service"}},
+	e := oslopolicy.Enforcement{
+		Rules:       map[string]oslopolicy.Check{"yes": oslopolicy.Fixed(true)},
+		Target:      map[string]any{"project_id": "p1", "id": "b1"},
+		Credentials: map[string]any{"project_id": "p1", "user_id": "u1", "is_admin": false, "roles": []string{"member", "service"}},
 	}
 	for rule, want := range map[string]bool{
 		"":                                    true,
@@ -184,12 +187,12 @@ func TestPolicyFiles(t *testing.T) {
 		"role:admin or (@ and (role:member))": true,
 		"role:admin or (rule:yes and user_id:u2)": false,
 	} {
-		c, err := parseCheck(rule)
+		c, err := oslopolicy.Parse(rule)
 		if err != nil {
 			t.Errorf("%q: %v", rule, err)
 			continue
 		}
-		if got, err := c.passes(&e); got != want || err != nil {
+		if got, err := c.Passes(&e); got != want || err != nil {
 			t.Errorf("%q: %v %v, want %v", rule, got, err, want)
 		}
 	}
@@ -242,7 +245,7 @@ func TestWhoMadeABackup(t *testing.T) {
 	}
 
 	var asked counted
-	r.state.policy = map[string]check{makersRule: &asked}
+	r.state.Policy = map[string]oslopolicy.Check{oslopolicy.MakersRule: &asked}
 	if _, users := shown(r.member); users != 3 || asked != 1 {
 		t.Errorf("the rule was asked for %d times, and %d users shown, want 1 and 3", asked, users)
 	}
@@ -257,7 +260,7 @@ func TestWhoMadeABackup(t *testing.T) {
 // counted lets everybody pass, and counts.
 type counted int
 
-func (c *counted) passes(*enforcement) (bool, error) { *c++; return true, nil }
+func (c *counted) Passes(*oslopolicy.Enforcement) (bool, error) { *c++; return true, nil }
 
 func mapsKeys(all ...map[string]any) func(func(string) bool) {
 	return func(yield func(string) bool) {

@@ -23,6 +23,8 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/blockstorage/v3/volumes"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servers"
 	"github.com/gophercloud/gophercloud/v2/pagination"
+
+	"staffeln/testutil/simcloud/api"
 )
 
 // A clock is virtual time.
@@ -30,8 +32,10 @@ type clock struct{ passed atomic.Int64 }
 
 var epoch = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
-func (c *clock) now() time.Time         { return epoch.Add(time.Duration(c.passed.Load())) }
-func (c *clock) pass(d time.Duration)   { c.passed.Add(int64(d)) }
+func (c *clock) now() time.Time { return epoch.Add(time.Duration(c.passed.Load())) }
+
+func (c *clock) pass(d time.Duration) { c.passed.Add(int64(d)) }
+
 func always(d time.Duration) backupTime { return func(Volume, bool) time.Duration { return d } }
 
 type backupTime = func(Volume, bool) time.Duration
@@ -129,8 +133,8 @@ func (r *rig) login(user string) *caller {
 func (c *caller) ask(ctx context.Context, what, body string) (int, map[string]any, error) {
 	method, path, _ := strings.Cut(what, " ")
 	service, path, _ := strings.Cut(path, "/")
-	base := map[string]string{"volume": volumePath, "compute": computePath, "identity": identityPath}[service]
-	r, err := http.NewRequestWithContext(ctx, method, c.r.o.Base+base+"/"+path, strings.NewReader(body))
+	base := map[string]string{"volume": api.VolumePath, "compute": api.ComputePath, "identity": api.IdentityPath}[service]
+	r, err := http.NewRequestWithContext(ctx, method, c.r.state.Options.Base+base+"/"+path, strings.NewReader(body))
 	if err != nil {
 		c.r.t.Fatal(err)
 	}
@@ -625,7 +629,7 @@ func TestNotificationSwitch(t *testing.T) {
 
 // Many users at once find the cloud consistent; run with -race.
 func TestConcurrency(t *testing.T) {
-	r := newRig(t, Options{Quota: &Quota{-1, -1, 20, -1}, BackupTime: always(time.Second)})
+	r := newRig(t, Options{Quota: &Quota{Volumes: -1, Gigabytes: -1, Backups: 20, BackupGigabytes: -1}, BackupTime: always(time.Second)})
 	var volumes []string
 	for i := range 8 {
 		volumes = append(volumes, r.AddVolume(r.project, fmt.Sprint(i), 1, nil))
@@ -657,10 +661,10 @@ func BenchmarkList(b *testing.B) {
 	c.AddUser("svc", "secret", On(p, "admin"))
 	r := &rig{t: &testing.T{}, Cloud: c, project: p}
 	svc := r.login("svc")
-	for _, what := range []string{volumePath + "/" + p + "/volumes/detail?all_tenants=1", computePath + "/servers/detail?all_tenants=1"} {
+	for _, what := range []string{api.VolumePath + "/" + p + "/volumes/detail?all_tenants=1", api.ComputePath + "/servers/detail?all_tenants=1"} {
 		b.Run(strings.Split(what, "/")[1], func(b *testing.B) {
 			for b.Loop() {
-				q, err := http.NewRequest("GET", c.o.Base+what, http.NoBody)
+				q, err := http.NewRequest("GET", c.state.Options.Base+what, http.NoBody)
 				if err != nil {
 					b.Fatal(err)
 				}
