@@ -318,6 +318,8 @@ func (p *process) inspect() {
 // tail is the end of what the program wrote, without the lines of the debug level
 // that only say that there was nothing to do.
 func (p *process) tail() string {
-	lines := slices.DeleteFunc(strings.Split(p.log.String(), "\n"), func(line string) bool { return strings.Contains(line, "event done") })
+	lines := slices.DeleteFunc(strings.Split(p.log.String(), "\n"), func(line string) bool {
+		return strings.Contains(line, "event done")
+	})
 	return strings.Join(lines[max(0, len(lines)-120):], "\n")
 }

@@ -95,7 +95,8 @@ func dispatch(s *model.State, q *api.Request, now time.Time) api.Answer {
 	}
 	if q.Route == nil {
 		if q.Service == "identity" {
-			return api.Answer{Status: 404, Raw: []byte("<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n"),
+			return api.Answer{Status: 404, Raw: []byte("<!doctype html>\n<html lang=en>\n<title>404 Not " +
+				"Found</title>\n<h1>Not Found</h1>\n"),
 				Header: map[string]string{"Content-Type": "text/html; charset=utf-8"}}
 		}
 		return noRoute()
@@ -109,7 +110,8 @@ func dispatch(s *model.State, q *api.Request, now time.Time) api.Answer {
 			if q.Token.Project != nil {
 				own = q.Token.Project.ID
 			}
-			return api.Fail(400, "Malformed request URL: URL's project_id '%s' doesn't match Context's project_id '%s'", q.Project, own)
+			return api.Fail(400, "Malformed request URL: URL's project_id '%s' doesn't match Context's project_id "+
+				"'%s'", q.Project, own)
 		}
 		return api.Fail(400, "Malformed request url")
 	}

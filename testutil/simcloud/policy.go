@@ -41,7 +41,8 @@ func (c *Cloud) SetPolicy(file string) error {
 // about: what is wrong with the request otherwise is told later. Others' requests
 // go on meanwhile.
 func (c *Cloud) enforce(q *api.Request) (a api.Answer) {
-	if q.Route == nil || q.Service != "volume" || q.Route.Pattern != "backups/ID" || q.Method != http.MethodDelete && q.Method != http.MethodPut {
+	if q.Route == nil || q.Service != "volume" || q.Route.Pattern != "backups/ID" ||
+		q.Method != http.MethodDelete && q.Method != http.MethodPut {
 		return a
 	}
 	e := oslopolicy.Enforcement{Rule: "backup:delete"}
@@ -53,7 +54,8 @@ func (c *Cloud) enforce(q *api.Request) (a api.Answer) {
 		// the body.
 		at := *q
 		at.Token = s.Authenticate(q.Header.Get("X-Auth-Token"), now)
-		if s.Policy == nil || at.Token == nil || negotiate(&at).Status != 0 || at.Project != "" && (at.Token.Project == nil || at.Token.Project.ID != at.Project) {
+		if s.Policy == nil || at.Token == nil ||
+			negotiate(&at).Status != 0 || at.Project != "" && (at.Token.Project == nil || at.Token.Project.ID != at.Project) {
 			return
 		}
 		if at.Method == http.MethodPut && cinder.BadUpdate(&at) {
@@ -101,7 +103,8 @@ func (c *Cloud) askPolicy(address string, e *oslopolicy.Enforcement) (bool, erro
 	if err != nil {
 		return false, err
 	}
-	r.Header = http.Header{"User-Agent": {"python-requests/2.28.1"}, "Accept-Encoding": {"gzip, deflate"}, "Accept": {"*/*"}, "Content-Type": {contentType}}
+	r.Header = http.Header{"User-Agent": {"python-requests/2.28.1"}, "Accept-Encoding": {"gzip, deflate"},
+		"Accept": {"*/*"}, "Content-Type": {contentType}}
 	// This release's has no timeout: a listener that hangs, hangs Cinder.
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {

@@ -43,7 +43,8 @@ func listen(t *testing.T) *listener {
 // rules are a policy file with the check behind a term for admins.
 func (l *listener) rules() string {
 	const rule = `"backup:delete": "role:admin or (rule:admin_or_owner and http:ADDRESS/v1/backup?id=%(id)s)"`
-	return "# ours\n" + strings.ReplaceAll(rule+"\n"+strings.ReplaceAll(rule, "delete", "update")+"\n", "http:ADDRESS", l.URL)
+	return "# ours\n" + strings.ReplaceAll(rule+"\n"+strings.ReplaceAll(rule, "delete", "update")+"\n",
+		"http:ADDRESS", l.URL)
 }
 
 func TestPolicyChecks(t *testing.T) {
@@ -80,7 +81,8 @@ func TestPolicyChecks(t *testing.T) {
 		{"the status does not count", r.member, "PUT", renamed, 403, "True", 200, "", 1},
 		{"nor do quotes", r.member, "PUT", renamed, 200, `"True"`, 200, "", 1},
 		{"an admin is not asked about", r.admin, "PUT", renamed, 200, "no", 200, "", 0},
-		{"deleting by force is not for tenants", r.member, "FORCE", "", 200, "True", 403, "Policy doesn't allow volume_extension:backup_admin_actions:force_delete to be performed.", 0},
+		{"deleting by force is not for tenants", r.member, "FORCE", "", 200, "True", 403,
+			"Policy doesn't allow volume_extension:backup_admin_actions:force_delete to be performed.", 0},
 		{"nor has Ceph's driver it", r.admin, "FORCE", "", 200, "True", 405, "Operation not supported: force delete.", 0},
 		{"yes is yes", r.member, "DELETE", "", 200, "True", 202, "", 1},
 		{"what is gone is not asked about", r.member, "DELETE", "", 200, "True", 404, "", 0},
@@ -134,7 +136,8 @@ func TestPolicyChecksLookReal(t *testing.T) {
 			l.body = "no"
 			volume := r.AddVolume(r.project, "v", 1, nil)
 			id := r.member.backup(volume, false)
-			r.member.must(200, "PUT volume/backups/"+id, `{"backup": {"metadata": {"retention": "1w", "backup-service": "managed"}}}`)
+			r.member.must(200, "PUT volume/backups/"+id,
+				`{"backup": {"metadata": {"retention": "1w", "backup-service": "managed"}}}`)
 			if err := r.SetPolicy(l.rules()); err != nil {
 				t.Fatal(err)
 			}
@@ -165,9 +168,10 @@ func TestPolicyChecksLookReal(t *testing.T) {
 
 func TestPolicyFiles(t *testing.T) {
 	e := oslopolicy.Enforcement{
-		Rules:       map[string]oslopolicy.Check{"yes": oslopolicy.Fixed(true)},
-		Target:      map[string]any{"project_id": "p1", "id": "b1"},
-		Credentials: map[string]any{"project_id": "p1", "user_id": "u1", "is_admin": false, "roles": []string{"member", "service"}},
+		Rules:  map[string]oslopolicy.Check{"yes": oslopolicy.Fixed(true)},
+		Target: map[string]any{"project_id": "p1", "id": "b1"},
+		Credentials: map[string]any{"project_id": "p1", "user_id": "u1", "is_admin": false,
+			"roles": []string{"member", "service"}},
 	}
 	for rule, want := range map[string]bool{
 		"":                                    true,
@@ -197,7 +201,8 @@ func TestPolicyFiles(t *testing.T) {
 		}
 	}
 	cloud := New(Options{})
-	for _, file := range []string{`"a": "role:admin or"`, `"a": "(role:admin"`, `"a": "role:admin)"`, `"a": "field:x=y"`, `a: b`, `"a": "role:admin" x`} {
+	for _, file := range []string{`"a": "role:admin or"`, `"a": "(role:admin"`, `"a": "role:admin)"`,
+		`"a": "field:x=y"`, `a: b`, `"a": "role:admin" x`} {
 		if err := cloud.SetPolicy(file); err == nil {
 			t.Errorf("%q is taken", file)
 		}

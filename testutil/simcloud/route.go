@@ -41,7 +41,8 @@ func parse(r *http.Request) (*api.Request, error) {
 	if len(body) > maxBody {
 		return nil, fmt.Errorf("a body of more than %d bytes", maxBody)
 	}
-	q := &api.Request{Method: r.Method, Query: r.URL.Query(), Header: r.Header.Clone(), Body: body, Raw: r.URL.RequestURI()}
+	q := &api.Request{Method: r.Method, Query: r.URL.Query(), Header: r.Header.Clone(), Body: body,
+		Raw: r.URL.RequestURI()}
 	segments := strings.FieldsFunc(r.URL.EscapedPath(), func(c rune) bool { return c == '/' })
 	for i, s := range segments {
 		if segments[i], err = url.PathUnescape(s); err != nil {
@@ -152,7 +153,8 @@ func negotiate(q *api.Request) api.Answer {
 		return api.Fail(400, "API Version String %s is of invalid format. Must be of format MajorNum.MinorNum.", word)
 	}
 	if x != major || y < low || y > high {
-		return api.Fail(406, "Version %s is not supported by the API. Minimum is %d.%d and maximum is %d.%d.", word, major, low, major, high)
+		return api.Fail(406, "Version %s is not supported by the API. Minimum is %d.%d and maximum is %d.%d.", word,
+			major, low, major, high)
 	}
 	q.Version = y
 	return api.Answer{}
@@ -164,8 +166,9 @@ func versions(s *model.State, q *api.Request) (api.Answer, bool) {
 	switch q.Service {
 	case "identity":
 		v := map[string]any{"id": "v3.14", "status": "stable", "updated": "2020-04-07T00:00:00Z",
-			"links":       []api.Link{{Rel: "self", Href: s.Options.Base + api.IdentityPath + "/"}},
-			"media-types": []any{map[string]string{"base": "application/json", "type": "application/vnd.openstack.identity-v3+json"}}}
+			"links": []api.Link{{Rel: "self", Href: s.Options.Base + api.IdentityPath + "/"}},
+			"media-types": []any{map[string]string{"base": "application/json",
+				"type": "application/vnd.openstack.identity-v3+json"}}}
 		if at {
 			return api.Answer{Status: 300, Body: map[string]any{"versions": map[string]any{"values": []any{v}}}}, true
 		}
@@ -181,10 +184,12 @@ func versions(s *model.State, q *api.Request) (api.Answer, bool) {
 		if !at {
 			break // needs a token
 		}
-		return api.Answer{Status: 300, Body: map[string]any{"versions": []any{map[string]any{"id": "v3.0", "status": "CURRENT",
+		return api.Answer{Status: 300, Body: map[string]any{"versions": []any{map[string]any{"id": "v3.0",
+			"status":  "CURRENT",
 			"version": "3.70", "min_version": "3.0", "updated": "2022-08-31T00:00:00Z",
-			"links":       []api.Link{{Rel: "self", Href: s.Options.Base + api.VolumePath + "/"}},
-			"media-types": []any{map[string]string{"base": "application/json", "type": "application/vnd.openstack.volume+json;version=3"}}}}}}, true
+			"links": []api.Link{{Rel: "self", Href: s.Options.Base + api.VolumePath + "/"}},
+			"media-types": []any{map[string]string{"base": "application/json",
+				"type": "application/vnd.openstack.volume+json;version=3"}}}}}}, true
 	}
 	return api.Answer{}, false
 }

@@ -38,7 +38,8 @@ func (c *Cloud) Seed() Seeded {
 		out.Users["admin"] = s.UserOrder[0].ID
 	})
 	_ = admin
-	out.Users["backup-svc"] = c.AddUser("backup-svc", Password, On(service, "admin"), On(service, "service"), Inherited("admin"))
+	out.Users["backup-svc"] = c.AddUser("backup-svc", Password, On(service, "admin"), On(service, "service"),
+		Inherited("admin"))
 	c.SetEmail(out.Users["backup-svc"], "backup-svc@example.test")
 	out.Users["backup-min"] = c.AddUser("backup-min", Password, Inherited("member"), System("reader"))
 	for _, p := range []struct {

@@ -53,7 +53,8 @@ func (s *Soak) Run(ctx context.Context) error {
 		select {
 		case <-ticker.C:
 			s.mu.Lock()
-			fmt.Fprintf(s.Out, "%s: %d histories, %d broke a promise\n", time.Since(start).Round(time.Second), s.played, len(s.broken))
+			fmt.Fprintf(s.Out, "%s: %d histories, %d broke a promise\n", time.Since(start).Round(time.Second),
+				s.played, len(s.broken))
 			s.mu.Unlock()
 			continue
 		case <-done:

@@ -26,11 +26,13 @@ func (q *Request) BodyOf(name string, allowed []string, required ...string) (map
 	}
 	var in map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &in); err != nil || in == nil {
-		return nil, Fail(400, "Invalid input for field/attribute %s. Value: %s. %s is not of type 'object'", name, Python(raw), Python(raw))
+		return nil, Fail(400, "Invalid input for field/attribute %s. Value: %s. %s is not of type 'object'", name,
+			Python(raw), Python(raw))
 	}
 	for _, k := range required {
 		if _, ok := in[k]; !ok {
-			return nil, Fail(400, "Invalid input for field/attribute %s. Value: %s. '%s' is a required property", name, Python(raw), k)
+			return nil, Fail(400, "Invalid input for field/attribute %s. Value: %s. '%s' is a required property",
+				name, Python(raw), k)
 		}
 	}
 	if allowed != nil {
@@ -45,7 +47,8 @@ func (q *Request) BodyOf(name string, allowed []string, required ...string) (map
 			if len(extra) > 1 {
 				was = "were"
 			}
-			return nil, Fail(400, "Invalid input for field/attribute %s. Value: %s. Additional properties are not allowed (%s %s unexpected)",
+			return nil, Fail(400, "Invalid input for field/attribute %s. Value: %s. Additional properties are not "+
+				"allowed (%s %s unexpected)",
 				name, Python(raw), strings.Join(extra, ", "), was)
 		}
 	}
@@ -60,7 +63,8 @@ func Text(in map[string]json.RawMessage, name string) (string, Answer) {
 	}
 	var v string
 	if err := json.Unmarshal(raw, &v); err != nil {
-		return "", Fail(400, "Invalid input for field/attribute %s. Value: %s. %s is not of type 'string'", name, Python(raw), Python(raw))
+		return "", Fail(400, "Invalid input for field/attribute %s. Value: %s. %s is not of type 'string'", name,
+			Python(raw), Python(raw))
 	}
 	if len([]rune(v)) > 255 {
 		return "", Fail(400, "Invalid input for field/attribute %s. Value: %s. %s is too long", name, v, Python(raw))
@@ -87,7 +91,9 @@ func Boolean(in map[string]json.RawMessage, name string) (bool, Answer) {
 			return i < 12, Answer{}
 		}
 	}
-	return false, Fail(400, "Invalid input for field/attribute %s. Value: %s. %s is not one of [True, 'True', 'TRUE', 'true', '1', 'ON', 'On', 'on', 'YES', 'Yes', 'yes', 'y', 't', False, 'False', 'FALSE', 'false', '0', 'OFF', 'Off', 'off', 'NO', 'No', 'no', 'n', 'f']",
+	return false, Fail(400, "Invalid input for field/attribute %s. Value: %s. %s is not one of [True, 'True', "+
+		"'TRUE', 'true', '1', 'ON', 'On', 'on', 'YES', 'Yes', 'yes', 'y', 't', False, 'False', 'FALSE', 'false', "+
+		"'0', 'OFF', 'Off', 'off', 'NO', 'No', 'no', 'n', 'f']",
 		name, Bare(raw), Python(raw))
 }
 
@@ -117,12 +123,14 @@ func MetadataIn(in map[string]json.RawMessage, name string) (map[string]string, 
 	}
 	var m map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &m); err != nil {
-		return nil, Fail(400, "Invalid input for field/attribute %s. Value: %s. %s is not of type 'object'", name, Python(raw), Python(raw))
+		return nil, Fail(400, "Invalid input for field/attribute %s. Value: %s. %s is not of type 'object'", name,
+			Python(raw), Python(raw))
 	}
 	out := make(map[string]string, len(m))
 	for k, v := range m {
 		if !metadataKey.MatchString(k) {
-			return nil, Fail(400, "Invalid input for field/attribute %s. Value: %s. '%s' does not match any of the regexes: '^[a-zA-Z0-9-_:. /]{1,255}$'", name, Python(raw), k)
+			return nil, Fail(400, "Invalid input for field/attribute %s. Value: %s. '%s' does not match any of the "+
+				"regexes: '^[a-zA-Z0-9-_:. /]{1,255}$'", name, Python(raw), k)
 		}
 		value, a := Text(map[string]json.RawMessage{k: v}, k)
 		if a.Status != 0 {

@@ -36,8 +36,9 @@ type backupJSON struct {
 
 func backupView(s *model.State, q *api.Request, b *model.BackupRow) *backupJSON {
 	out := &backupJSON{ID: b.ID, Status: b.Status, Size: b.Size, Container: api.OrNull(b.Container),
-		Created: api.CinderAt(b.Created), Updated: api.CinderAt(b.Updated), Name: api.OrNull(b.Name), Description: api.OrNull(b.Description),
-		FailReason: api.OrNull(b.FailReason), Volume: b.Volume, Links: links(s, q, "backups", b.ID),
+		Created: api.CinderAt(b.Created), Updated: api.CinderAt(b.Updated), Name: api.OrNull(b.Name),
+		Description: api.OrNull(b.Description),
+		FailReason:  api.OrNull(b.FailReason), Volume: b.Volume, Links: links(s, q, "backups", b.ID),
 		Incremental: b.Parent != nil, Dependents: b.Dependents > 0, Data: api.CinderAt(b.Created)}
 	if q.Version >= 43 {
 		out.Metadata = b.Metadata

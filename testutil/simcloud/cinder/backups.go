@@ -59,13 +59,16 @@ func makeBackup(s *model.State, q *api.Request, now time.Time) api.Answer {
 	case b.Project == nil:
 		return api.Fail(400, "Malformed request url")
 	case v.Status != "available" && v.Status != "in-use":
-		return api.Fail(400, "Invalid volume: Volume to be backed up must be available or in-use, but the current status is \"%s\".", v.Status)
+		return api.Fail(400, "Invalid volume: Volume to be backed up must be available or in-use, but the current "+
+			"status is \"%s\".", v.Status)
 	case v.Status == "in-use" && !force:
 		return api.Fail(400, "Invalid volume: Backing up an in-use volume must use the force flag.")
 	}
 	l := b.Project.Limits(&s.Options)
 	if l.BackupGigabytes >= 0 && b.Project.BackupGB+v.Size > l.BackupGigabytes {
-		return api.Fail(413, "VolumeBackupSizeExceedsAvailableQuota: Requested backup exceeds allowed Backup gigabytes quota. Requested %dG, quota is %dG and %dG has been consumed.", v.Size, l.BackupGigabytes, b.Project.BackupGB)
+		return api.Fail(413, "VolumeBackupSizeExceedsAvailableQuota: Requested backup exceeds allowed Backup "+
+			"gigabytes quota. Requested %dG, quota is %dG and %dG has been consumed.", v.Size, l.BackupGigabytes,
+			b.Project.BackupGB)
 	}
 	if l.Backups >= 0 && len(b.Project.Backups.Rows)+1 > l.Backups {
 		return api.Fail(413, "BackupLimitExceeded: Maximum number of backups allowed (%d) exceeded", l.Backups)
@@ -125,7 +128,9 @@ func deleteBackup(s *model.State, q *api.Request, now time.Time) api.Answer {
 // hasChild looks for children in any status, in the token's own project.
 func hasChild(s *model.State, b *model.BackupRow, t *model.Token) bool {
 	of := s.ByVolume[b.Volume]
-	return of != nil && slices.ContainsFunc(of.Rows, func(x *model.BackupRow) bool { return x.Parent == b && x.Project == t.Project })
+	return of != nil && slices.ContainsFunc(of.Rows, func(x *model.BackupRow) bool {
+		return x.Parent == b && x.Project == t.Project
+	})
 }
 
 // updateBackup is PUT /backups/ID, which replaces all metadata.
@@ -196,8 +201,10 @@ func restoreBackup(s *model.State, q *api.Request, now time.Time) api.Answer {
 		if name == "" {
 			name = "restore_backup_" + b.ID
 		}
-		v = &model.VolumeRow{ID: s.UUID(), Name: name, Description: "auto-created_from_restore_from_backup", Project: q.Token.Project,
-			User: q.Token.User.ID, Status: "available", Size: b.Size, Metadata: map[string]string{}, Scheduled: true, Created: now, Updated: now}
+		v = &model.VolumeRow{ID: s.UUID(), Name: name, Description: "auto-created_from_restore_from_backup",
+			Project: q.Token.Project,
+			User:    q.Token.User.ID, Status: "available", Size: b.Size, Metadata: map[string]string{},
+			Scheduled: true, Created: now, Updated: now}
 		s.AddVolume(v)
 		s.NotifyVolume("create.start", v, now, q.Who())
 		s.NotifyVolume("create.end", v, now, q.Who())
@@ -218,7 +225,8 @@ func restoreBackup(s *model.State, q *api.Request, now time.Time) api.Answer {
 	v.Status, v.Updated = "restoring-backup", now
 	w := q.Who()
 	enqueue(s, host, now, func(at time.Time) { runRestore(s, host, b, v, at, w) })
-	return api.Answer{Status: 202, Body: map[string]any{"restore": map[string]any{"backup_id": b.ID, "volume_id": v.ID, "volume_name": model.Null(v.Name)}}}
+	return api.Answer{Status: 202, Body: map[string]any{"restore": map[string]any{"backup_id": b.ID,
+		"volume_id": v.ID, "volume_name": model.Null(v.Name)}}}
 }
 
 // backupAction is POST /backups/ID/action: os-reset_status.

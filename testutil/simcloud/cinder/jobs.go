@@ -71,7 +71,8 @@ func after(s *model.State, host *model.Service, b *model.BackupRow, at time.Time
 	})
 }
 
-func runBackup(s *model.State, host *model.Service, b *model.BackupRow, v *model.VolumeRow, now time.Time, w model.Who) {
+func runBackup(s *model.State, host *model.Service, b *model.BackupRow, v *model.VolumeRow, now time.Time,
+	w model.Who) {
 	if s.Backups[b.ID] != b {
 		free(s, host, now)
 		return
@@ -138,7 +139,8 @@ func poolTrouble(s *model.State, b *model.BackupRow) string {
 		for full.Parent != nil {
 			full = full.Parent
 		}
-		return "[errno 2] RBD image not found (error opening image b'volume-" + b.Volume + ".backup." + full.ID + "' at snapshot None)"
+		return "[errno 2] RBD image not found (error opening image b'volume-" + b.Volume + ".backup." + full.ID +
+			"' at snapshot None)"
 	}
 	return ""
 }
@@ -155,7 +157,8 @@ func reason(s *model.State, b *model.BackupRow) string {
 		}
 	}
 	if s.Options.Chunked && b.Parent != nil && b.Parent.Size < b.Size {
-		return "Invalid backup: Since the volume size has increased, a full backup needs to be performed. volume size increased."
+		return "Invalid backup: Since the volume size has increased, a full backup needs to be performed. volume " +
+			"size increased."
 	}
 	return ""
 }
@@ -186,7 +189,8 @@ func runDelete(s *model.State, host *model.Service, b *model.BackupRow, now time
 	})
 }
 
-func runRestore(s *model.State, host *model.Service, b *model.BackupRow, v *model.VolumeRow, now time.Time, w model.Who) {
+func runRestore(s *model.State, host *model.Service, b *model.BackupRow, v *model.VolumeRow, now time.Time,
+	w model.Who) {
 	s.NotifyBackup("restore.start", b, now, w)
 	if v.Status != "restoring-backup" || b.Status != "restoring" { // the service was restarted before it began
 		if b.Status == "restoring" {

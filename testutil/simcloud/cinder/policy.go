@@ -60,11 +60,13 @@ func PolicyTarget(b *model.BackupRow) map[string]any {
 	return map[string]any{
 		"project_id": b.Project.ID, "user_id": b.User, "id": b.ID, "volume_id": b.Volume, "host": model.Null(b.Host),
 		"availability_zone": nil, "container": model.Null(b.Container), "parent_id": parent, "status": b.Status,
-		"fail_reason": model.Null(b.FailReason), "size": b.Size, "display_name": model.Null(b.Name), "display_description": model.Null(b.Description),
-		"service_metadata": saved, "service": "cinder.backup.drivers.ceph.CephBackupDriver", "object_count": 0,
+		"fail_reason": model.Null(b.FailReason), "size": b.Size, "display_name": model.Null(b.Name),
+		"display_description": model.Null(b.Description),
+		"service_metadata":    saved, "service": "cinder.backup.drivers.ceph.CephBackupDriver", "object_count": 0,
 		"temp_volume_id": nil, "temp_snapshot_id": nil, "num_dependent_backups": b.Dependents, "snapshot_id": nil,
-		"data_timestamp": at(b.Created), "restore_volume_id": nil, "metadata": model.Clone(b.Metadata), "encryption_key_id": nil,
-		"created_at": at(b.Created), "updated_at": at(b.Updated), "deleted_at": nil, "deleted": false,
+		"data_timestamp": at(b.Created), "restore_volume_id": nil, "metadata": model.Clone(b.Metadata),
+		"encryption_key_id": nil,
+		"created_at":        at(b.Created), "updated_at": at(b.Updated), "deleted_at": nil, "deleted": false,
 	}
 }
 
@@ -76,8 +78,9 @@ func PolicyValues(t *model.Token) map[string]any {
 			held = append(held, r.Name)
 		}
 	}
-	out := map[string]any{"is_admin": t.Admin(), "user_id": t.User.ID, "user_domain_id": t.User.Domain.ID, "system_scope": nil,
-		"domain_id": nil, "project_id": nil, "project_domain_id": nil, "roles": held, "is_admin_project": true,
+	out := map[string]any{"is_admin": t.Admin(), "user_id": t.User.ID, "user_domain_id": t.User.Domain.ID,
+		"system_scope": nil,
+		"domain_id":    nil, "project_id": nil, "project_domain_id": nil, "roles": held, "is_admin_project": true,
 		"service_user_id": nil, "service_user_domain_id": nil, "service_project_id": nil, "service_project_domain_id": nil,
 		"service_roles": []string{}}
 	if t.Project != nil {

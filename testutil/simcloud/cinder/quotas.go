@@ -76,7 +76,8 @@ func updateQuota(s *model.State, q *api.Request, _ time.Time) api.Answer {
 			return api.Fail(400, "Invalid input received: Bad key(s) in quota set: %s", k)
 		}
 	}
-	for k, to := range map[string]*int{"volumes": &l.Volumes, "gigabytes": &l.Gigabytes, "backups": &l.Backups, "backup_gigabytes": &l.BackupGigabytes} {
+	for k, to := range map[string]*int{"volumes": &l.Volumes, "gigabytes": &l.Gigabytes, "backups": &l.Backups,
+		"backup_gigabytes": &l.BackupGigabytes} {
 		if raw := in[k]; raw != nil {
 			n, err := strconv.Atoi(api.Bare(raw))
 			if err != nil {

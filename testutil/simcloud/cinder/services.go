@@ -51,13 +51,15 @@ func switchService(s *model.State, q *api.Request, _ time.Time) api.Answer {
 	for _, v := range s.Services {
 		if v.Host == in.Host && v.Binary == in.Binary && (q.Args[0] == "enable" || q.Args[0] == "disable") {
 			v.Disabled = q.Args[0] == "disable"
-			return api.OK(map[string]any{"host": v.Host, "binary": v.Binary, "service": v.Binary, "disabled": v.Disabled, "status": q.Args[0] + "d"})
+			return api.OK(map[string]any{"host": v.Host, "binary": v.Binary, "service": v.Binary,
+				"disabled": v.Disabled, "status": q.Args[0] + "d"})
 		}
 	}
 	return api.Fail(404, "Unknown action")
 }
 
 func listTypes(s *model.State, _ *api.Request, _ time.Time) api.Answer {
-	return api.OK(map[string]any{"volume_types": []any{map[string]any{"id": model.VolumeType, "name": model.VolumeTypeName, "is_public": true,
+	return api.OK(map[string]any{"volume_types": []any{map[string]any{"id": model.VolumeType,
+		"name": model.VolumeTypeName, "is_public": true,
 		"description": nil, "extra_specs": map[string]string{}, "os-volume-type-access:is_public": true}}})
 }

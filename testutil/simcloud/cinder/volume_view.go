@@ -64,7 +64,8 @@ type attachmentJSON struct {
 func volumeView(s *model.State, q *api.Request, v *model.VolumeRow, fresh bool) *volumeJSON {
 	admin := q.Token.Admin()
 	out := &volumeJSON{ID: v.ID, Status: v.Status, Size: v.Size, Zone: "nova", Created: api.CinderAt(v.Created),
-		Updated: api.CinderAt(v.Updated), Name: api.OrNull(v.Name), Description: api.OrNull(v.Description), Type: model.VolumeTypeName,
+		Updated: api.CinderAt(v.Updated), Name: api.OrNull(v.Name), Description: api.OrNull(v.Description),
+		Type:     model.VolumeTypeName,
 		Metadata: v.Metadata, Links: links(s, q, "volumes", v.ID), User: v.User, Bootable: strconv.FormatBool(v.Bootable),
 		Multiattach: v.Multiattach, Attachments: []attachmentJSON{}}
 	if fresh { // the answer of a create is made before the row is read back
@@ -76,7 +77,8 @@ func volumeView(s *model.State, q *api.Request, v *model.VolumeRow, fresh bool) 
 		if !a.Done {
 			continue
 		}
-		at := attachmentJSON{ID: v.ID, Attachment: a.ID, Volume: v.ID, Server: a.Server.ID, Device: a.Device, At: api.CinderAt(a.At)}
+		at := attachmentJSON{ID: v.ID, Attachment: a.ID, Volume: v.ID, Server: a.Server.ID, Device: a.Device,
+			At: api.CinderAt(a.At)}
 		if admin {
 			at.Host = api.OrNull(s.Options.Host())
 		}
@@ -125,7 +127,8 @@ func listVolumes(s *model.State, q *api.Request, _ time.Time) api.Answer {
 	if a.Status != 0 {
 		return a
 	}
-	filters, a := filters(q, []string{"name", "status", "metadata", "bootable", "migration_status", "availability_zone", "group_id", "size", "created_at", "updated_at", "consumes_quota"})
+	filters, a := filters(q, []string{"name", "status", "metadata", "bootable", "migration_status",
+		"availability_zone", "group_id", "size", "created_at", "updated_at", "consumes_quota"})
 	if a.Status != 0 {
 		return a
 	}

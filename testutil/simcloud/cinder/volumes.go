@@ -20,7 +20,8 @@ func overLimitName(message string) string {
 	return "VolumeSizeExceedsAvailableQuota: " + message
 }
 
-var volumeKeys = []string{"name", "description", "display_name", "display_description", "size", "metadata", "availability_zone",
+var volumeKeys = []string{"name", "description", "display_name", "display_description", "size", "metadata",
+	"availability_zone",
 	"volume_type", "source_volid", "snapshot_id", "consistencygroup_id", "imageRef", "image_id", "multiattach", "group_id",
 	"backup_id", "scheduler_hints"}
 
@@ -41,14 +42,17 @@ func makeVolume(s *model.State, q *api.Request, now time.Time) api.Answer {
 	}
 	raw, has := in["size"]
 	if !has || string(raw) == "null" {
-		return api.Fail(400, "The server could not comply with the request since it is either malformed or otherwise incorrect.")
+		return api.Fail(400, "The server could not comply with the request since it is either malformed or "+
+			"otherwise incorrect.")
 	}
 	size, err := strconv.Atoi(api.Bare(raw))
 	if err != nil {
-		return api.Fail(400, "Invalid input for field/attribute size. Value: %s. %s does not match '^[0-9]+$'", api.Bare(raw), api.Python(raw))
+		return api.Fail(400, "Invalid input for field/attribute size. Value: %s. %s does not match '^[0-9]+$'",
+			api.Bare(raw), api.Python(raw))
 	}
 	if size < 1 {
-		return api.Fail(400, "Invalid input for field/attribute size. Value: %d. %d is less than the minimum of 1", size, size)
+		return api.Fail(400, "Invalid input for field/attribute size. Value: %d. %d is less than the minimum of 1",
+			size, size)
 	}
 	v.Size = size
 	if raw := in["name"]; raw != nil && len([]rune(api.Bare(raw))) > 255 {
@@ -66,7 +70,8 @@ func makeVolume(s *model.State, q *api.Request, now time.Time) api.Answer {
 		return a
 	}
 	v.Metadata = model.Clone(v.Metadata)
-	if raw := in["volume_type"]; raw != nil && string(raw) != "null" && api.Bare(raw) != model.VolumeTypeName && api.Bare(raw) != model.VolumeType {
+	if raw := in["volume_type"]; raw != nil && string(raw) != "null" &&
+		api.Bare(raw) != model.VolumeTypeName && api.Bare(raw) != model.VolumeType {
 		return api.Fail(404, "Volume type with name %s could not be found.", api.Bare(raw))
 	}
 	if v.Multiattach, a = api.Boolean(in, "multiattach"); a.Status != 0 {
@@ -113,7 +118,9 @@ func updateVolume(s *model.State, q *api.Request, now time.Time) api.Answer {
 	return api.OK(map[string]any{"volume": view})
 }
 
-const undeletable = "Invalid volume: Volume status must be available or error or error_restoring or error_extending or error_managing and must not be migrating, attached, belong to a group, have snapshots, awaiting a transfer, or be disassociated from snapshots after volume transfer."
+const undeletable = "Invalid volume: Volume status must be available or error or error_restoring or " +
+	"error_extending or error_managing and must not be migrating, attached, belong to a group, have snapshots, " +
+	"awaiting a transfer, or be disassociated from snapshots after volume transfer."
 
 // deleteVolume is DELETE /volumes/ID. Backups do not hinder it.
 func deleteVolume(s *model.State, q *api.Request, now time.Time) api.Answer {
@@ -121,7 +128,8 @@ func deleteVolume(s *model.State, q *api.Request, now time.Time) api.Answer {
 	if v == nil {
 		return api.NoVolume(q.Args[0])
 	}
-	if !slices.Contains([]string{"available", "error", "error_restoring", "error_extending", "error_managing"}, v.Status) || len(v.Attached) > 0 {
+	if !slices.Contains([]string{"available", "error", "error_restoring", "error_extending", "error_managing"},
+		v.Status) || len(v.Attached) > 0 {
 		return api.Fail(400, "%s", undeletable)
 	}
 	v.Status, v.Updated = "deleting", now
@@ -149,16 +157,19 @@ func volumeAction(s *model.State, q *api.Request, now time.Time) api.Answer {
 		}
 		size, err := strconv.Atoi(api.Bare(e.Size))
 		if err != nil {
-			return api.Fail(400, "Invalid input for field/attribute new_size. Value: %s. %s does not match '^[0-9]+$'", api.Bare(e.Size), api.Python(e.Size))
+			return api.Fail(400, "Invalid input for field/attribute new_size. Value: %s. %s does not match "+
+				"'^[0-9]+$'", api.Bare(e.Size), api.Python(e.Size))
 		}
 		if v == nil {
 			return api.NoVolume(q.Args[0])
 		}
 		if size <= v.Size {
-			return api.Fail(400, "Invalid input received: New size for extend must be greater than current size. (current: %d, extended: %d).", v.Size, size)
+			return api.Fail(400, "Invalid input received: New size for extend must be greater than current size. "+
+				"(current: %d, extended: %d).", v.Size, size)
 		}
 		if v.Status != "available" && (v.Status != "in-use" || q.Version < 42) {
-			return api.Fail(400, "Invalid volume: Volume %s status must be '{'status': 'available'}' to extend, currently %s.", v.ID, v.Status)
+			return api.Fail(400, "Invalid volume: Volume %s status must be '{'status': 'available'}' to extend, "+
+				"currently %s.", v.ID, v.Status)
 		}
 		if over := s.OverVolumes(v.Project, 0, size-v.Size); over != "" {
 			return api.Fail(413, "%s", overLimitName(over))

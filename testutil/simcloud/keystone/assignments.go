@@ -17,7 +17,8 @@ func listRoles(s *model.State, q *api.Request, _ time.Time) api.Answer {
 	for _, r := range model.RoleNames {
 		if q.Asked("name", r.Name) {
 			out = append(out, map[string]any{"id": s.Roles[r.Name], "name": r.Name, "domain_id": nil, "description": nil,
-				"options": map[string]any{}, "links": map[string]string{"self": s.Options.Base + api.IdentityPath + "/roles/" + s.Roles[r.Name]}})
+				"options": map[string]any{}, "links": map[string]string{"self": s.Options.Base + api.IdentityPath +
+					"/roles/" + s.Roles[r.Name]}})
 		}
 	}
 	return collection(s, q, "roles", out)
@@ -72,7 +73,8 @@ func takeRole(s *model.State, q *api.Request, _ time.Time) api.Answer {
 	}
 	i := slices.Index(*held, g)
 	if i < 0 {
-		return api.KeystoneFail(404, "Could not find role assignment with role: %s, user or group: %s, project, domain, or system: %s.", q.Args[2], q.Args[1], q.Args[0])
+		return api.KeystoneFail(404, "Could not find role assignment with role: %s, user or group: %s, project, "+
+			"domain, or system: %s.", q.Args[2], q.Args[1], q.Args[0])
 	}
 	*held = slices.Delete(*held, i, i+1)
 	return api.Done(204)

@@ -54,7 +54,8 @@ func makeGroup(s *model.State, q *api.Request, _ time.Time) api.Answer {
 	}
 	for _, g := range s.Groups {
 		if g.Name == in.Group.Name {
-			return api.KeystoneFail(409, "Conflict occurred attempting to store group - Duplicate entry found with name %s at domain ID %s.", g.Name, g.Domain.ID)
+			return api.KeystoneFail(409, "Conflict occurred attempting to store group - Duplicate entry found with "+
+				"name %s at domain ID %s.", g.Name, g.Domain.ID)
 		}
 	}
 	g := s.NewGroup(in.Group.Name, nil)

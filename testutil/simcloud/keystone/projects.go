@@ -62,7 +62,9 @@ func makeProject(s *model.State, q *api.Request, _ time.Time) api.Answer {
 	}
 	for _, p := range s.ProjectOrder {
 		if p.Name == in.Project.Name && p.Domain.ID == in.Project.Domain {
-			return api.KeystoneFail(409, "Conflict occurred attempting to store project - it is not permitted to have two projects with either the same name or same id in the same domain: name is %s, project id %s.", p.Name, s.Hex())
+			return api.KeystoneFail(409, "Conflict occurred attempting to store project - it is not permitted to "+
+				"have two projects with either the same name or same id in the same domain: name is %s, project id "+
+				"%s.", p.Name, s.Hex())
 		}
 	}
 	p := s.NewProject(in.Project.Name, in.Project.Domain)
@@ -121,7 +123,8 @@ func domainBody(s *model.State, d *model.Domain) any {
 		about = "The default domain"
 	}
 	return map[string]any{"id": d.ID, "name": d.Name, "description": about, "enabled": true, "tags": []string{},
-		"options": map[string]any{}, "links": map[string]string{"self": s.Options.Base + api.IdentityPath + "/domains/" + d.ID}}
+		"options": map[string]any{}, "links": map[string]string{"self": s.Options.Base + api.IdentityPath +
+			"/domains/" + d.ID}}
 }
 
 func listDomains(s *model.State, q *api.Request, _ time.Time) api.Answer {

@@ -68,15 +68,18 @@ func makeToken(s *model.State, q *api.Request, now time.Time) api.Answer {
 		} `json:"auth"`
 	}
 	if err := json.Unmarshal(q.Body, &in); err != nil {
-		return api.KeystoneFail(400, "The server could not comply with the request since it is either malformed or otherwise incorrect. The client is assumed to be in error.")
+		return api.KeystoneFail(400, "The server could not comply with the request since it is either malformed or "+
+			"otherwise incorrect. The client is assumed to be in error.")
 	}
 	if in.Auth == nil {
-		return api.KeystoneFail(400, "Expecting to find auth in request body. The server could not comply with the request since it is either malformed or otherwise incorrect. The client is assumed to be in error.")
+		return api.KeystoneFail(400, "Expecting to find auth in request body. The server could not comply with the "+
+			"request since it is either malformed or otherwise incorrect. The client is assumed to be in error.")
 	}
 	if in.Auth.Identity == nil {
 		return api.KeystoneFail(400, "'identity' is a required property")
 	}
-	t := &model.Token{Methods: in.Auth.Identity.Methods, Issued: now.Truncate(time.Second), Expires: now.Truncate(time.Second).Add(s.Options.TokenLife)}
+	t := &model.Token{Methods: in.Auth.Identity.Methods, Issued: now.Truncate(time.Second),
+		Expires: now.Truncate(time.Second).Add(s.Options.TokenLife)}
 	switch {
 	case slices.Contains(t.Methods, "password"):
 		who := in.Auth.Identity.Password.User
@@ -108,7 +111,8 @@ func makeToken(s *model.State, q *api.Request, now time.Time) api.Answer {
 			System  map[string]bool `json:"system"`
 		}
 		if err := json.Unmarshal(in.Auth.Scope, &scope); err != nil {
-			return api.KeystoneFail(400, "The server could not comply with the request since it is either malformed or otherwise incorrect. The client is assumed to be in error.")
+			return api.KeystoneFail(400, "The server could not comply with the request since it is either "+
+				"malformed or otherwise incorrect. The client is assumed to be in error.")
 		}
 		switch {
 		case scope.Project != nil:
@@ -121,7 +125,8 @@ func makeToken(s *model.State, q *api.Request, now time.Time) api.Answer {
 		if !t.Scoped() || t.Roles() == 0 || t.Project != nil && !t.Project.Enabled {
 			return api.NeedsToken(s)
 		}
-	} else if p := s.Projects[t.User.DefaultProject]; len(in.Auth.Scope) == 0 && p != nil && p.Enabled && t.User.RolesOn(p) != 0 {
+	} else if p := s.Projects[t.User.DefaultProject]; len(in.Auth.Scope) == 0 && p != nil && p.Enabled &&
+		t.User.RolesOn(p) != 0 {
 		t.Project = p // a user with a default project gets a token for it
 	}
 	var noise [16]byte
@@ -134,14 +139,16 @@ func makeToken(s *model.State, q *api.Request, now time.Time) api.Answer {
 	if len(s.Tokens)%1024 == 0 {
 		maps.DeleteFunc(s.Tokens, func(_ string, t *model.Token) bool { return !now.Before(t.Expires) })
 	}
-	return api.Answer{Status: 201, Header: map[string]string{"X-Subject-Token": t.ID, "Vary": "X-Auth-Token"}, Body: tokenBody(s, t)}
+	return api.Answer{Status: 201, Header: map[string]string{"X-Subject-Token": t.ID, "Vary": "X-Auth-Token"},
+		Body: tokenBody(s, t)}
 }
 
 func tokenBody(s *model.State, t *model.Token) any {
 	const layout = "2006-01-02T15:04:05.000000Z"
 	body := map[string]any{
 		"methods": t.Methods, "audit_ids": []string{t.Audit},
-		"user":      map[string]any{"id": t.User.ID, "name": t.User.Name, "domain": domainRef(t.User.Domain), "password_expires_at": nil},
+		"user": map[string]any{"id": t.User.ID, "name": t.User.Name, "domain": domainRef(t.User.Domain),
+			"password_expires_at": nil},
 		"issued_at": t.Issued.UTC().Format(layout), "expires_at": t.Expires.UTC().Format(layout),
 	}
 	if t.Scoped() {
@@ -189,7 +196,8 @@ func catalog(s *model.State, t *model.Token) []any {
 					"interface": face, "region_id": "RegionOne", "region": "RegionOne", "url": url})
 			}
 		}
-		out = append(out, map[string]any{"id": strings.Repeat(string(rune('a'+i)), 32), "type": service.kind, "name": service.name,
+		out = append(out, map[string]any{"id": strings.Repeat(string(rune('a'+i)), 32), "type": service.kind,
+			"name":      service.name,
 			"endpoints": endpoints})
 	}
 	return out
@@ -246,5 +254,6 @@ func showCatalog(s *model.State, q *api.Request, _ time.Time) api.Answer {
 	if q.Token.Project == nil && q.Token.Domain == nil {
 		return forbiddenBy("")
 	}
-	return api.OK(map[string]any{"catalog": catalog(s, q.Token), "links": map[string]string{"self": s.Options.Base + q.Raw}})
+	return api.OK(map[string]any{"catalog": catalog(s, q.Token),
+		"links": map[string]string{"self": s.Options.Base + q.Raw}})
 }

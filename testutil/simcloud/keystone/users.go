@@ -74,7 +74,8 @@ func makeUser(s *model.State, q *api.Request, _ time.Time) api.Answer {
 	}
 	for _, u := range s.UserOrder {
 		if u.Name == *in.User.Name {
-			return api.KeystoneFail(409, "Conflict occurred attempting to store user - Duplicate entry found with name %s at domain ID %s.", u.Name, u.Domain.ID)
+			return api.KeystoneFail(409, "Conflict occurred attempting to store user - Duplicate entry found with "+
+				"name %s at domain ID %s.", u.Name, u.Domain.ID)
 		}
 	}
 	u := s.NewUser("", "", nil)

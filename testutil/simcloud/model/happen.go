@@ -45,7 +45,8 @@ func hostname(name string) string {
 // NewServer is a row for a server that is being built; it is in no list yet.
 func (s *State) NewServer(p *Project, user, name string, now time.Time) *ServerRow {
 	s.ServerSeq++
-	return &ServerRow{ID: s.UUID(), Name: name, Hostname: hostname(name), User: user, Project: p, Status: "BUILD", Task: "scheduling",
+	return &ServerRow{ID: s.UUID(), Name: name, Hostname: hostname(name), User: user, Project: p, Status: "BUILD",
+		Task:     "scheduling",
 		Metadata: map[string]string{}, Image: imageID, Flavor: FlavorID, Seq: s.ServerSeq, Created: now, Updated: now,
 		Reservation: fmt.Sprintf("r-%08x", s.Rand.Uint32())}
 }
@@ -133,7 +134,8 @@ func (s *State) FinishNoisily(a *Attachment, at time.Time, w Who) {
 	a.Finish(at)
 	s.NotifyVolume("attach.end", a.Volume, at, w)
 	s.Legacy("volume.attach", a.Server, map[string]any{"volume_id": a.Volume.ID}, at, w)
-	s.Versioned("volume_attach.end", "InstanceActionVolumePayload", "1.6", a.Server, map[string]any{"volume_id": a.Volume.ID}, at, w)
+	s.Versioned("volume_attach.end", "InstanceActionVolumePayload", "1.6", a.Server,
+		map[string]any{"volume_id": a.Volume.ID}, at, w)
 }
 
 // DetachNoisily detaches a volume at once, with notifications.

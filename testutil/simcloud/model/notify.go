@@ -68,13 +68,14 @@ func (s *State) NotifyVolume(event string, v *VolumeRow, at time.Time, w Who) {
 			})
 		}
 	}
-	s.publish(cinderExchange, "notifications.info", "volume."+s.Options.Host()+"@ceph", "volume."+event, "INFO", map[string]any{
-		"tenant_id": v.Project.ID, "host": s.Options.Host() + "@ceph#ceph", "user_id": v.User, "availability_zone": "nova",
-		"volume_id": v.ID, "volume_type": VolumeType, "display_name": Null(v.Name), "launched_at": cinderTime(v.Created),
-		"created_at": cinderTime(v.Created), "status": v.Status, "snapshot_id": nil, "size": v.Size,
-		"replication_status": nil, "replication_extended_status": nil, "replication_driver_data": nil,
-		"metadata": pairs, "volume_attachment": attached,
-	}, at, w)
+	s.publish(cinderExchange, "notifications.info", "volume."+s.Options.Host()+"@ceph", "volume."+event, "INFO",
+		map[string]any{
+			"tenant_id": v.Project.ID, "host": s.Options.Host() + "@ceph#ceph", "user_id": v.User, "availability_zone": "nova",
+			"volume_id": v.ID, "volume_type": VolumeType, "display_name": Null(v.Name), "launched_at": cinderTime(v.Created),
+			"created_at": cinderTime(v.Created), "status": v.Status, "snapshot_id": nil, "size": v.Size,
+			"replication_status": nil, "replication_extended_status": nil, "replication_driver_data": nil,
+			"metadata": pairs, "volume_attachment": attached,
+		}, at, w)
 }
 
 // Legacy says compute.instance.EVENT. Source: nova/notifications/base.py,
@@ -99,7 +100,8 @@ func (s *State) Legacy(event string, v *ServerRow, extra map[string]any, at time
 	for k, x := range extra {
 		payload[k] = x
 	}
-	s.publish(novaExchange, "notifications.info", "compute."+s.Options.Host(), "compute.instance."+event, "INFO", payload, at, w)
+	s.publish(novaExchange, "notifications.info", "compute."+s.Options.Host(), "compute.instance."+event, "INFO",
+		payload, at, w)
 }
 
 // object is a versioned object of Nova's. Source:
@@ -127,7 +129,8 @@ func (s *State) Versioned(event, name, version string, v *ServerRow, extra map[s
 	image := v.Image
 	data := map[string]any{
 		"uuid": v.ID, "user_id": v.User, "tenant_id": v.Project.ID, "reservation_id": v.Reservation,
-		"display_name": v.Name, "display_description": nil, "host_name": v.Hostname, "host": s.Options.Host(), "node": s.Options.Host(),
+		"display_name": v.Name, "display_description": nil, "host_name": v.Hostname, "host": s.Options.Host(),
+		"node":    s.Options.Host(),
 		"os_type": nil, "architecture": nil, "availability_zone": "nova",
 		"flavor": object("FlavorPayload", "1.4", map[string]any{"flavorid": v.Flavor, "memory_mb": 64, "vcpus": 1,
 			"root_gb": 1, "ephemeral_gb": 0, "name": FlavorName, "swap": 0, "rxtx_factor": 1.0, "vcpu_weight": 0,
@@ -155,7 +158,8 @@ func (s *State) Versioned(event, name, version string, v *ServerRow, extra map[s
 // its state was.
 func (s *State) NotifyServerUpdate(v, before *ServerRow, at time.Time, w Who) {
 	month := time.Date(at.Year(), at.Month(), 1, 0, 0, 0, 0, time.UTC)
-	legacy := map[string]any{"old_state": before.VMState(), "old_task_state": Null(before.Task), "new_task_state": Null(v.Task),
+	legacy := map[string]any{"old_state": before.VMState(), "old_task_state": Null(before.Task),
+		"new_task_state":         Null(v.Task),
 		"audit_period_beginning": month.Format("2006-01-02T15:04:05.000000"),
 		"audit_period_ending":    at.UTC().Format("2006-01-02T15:04:05.000000"), "bandwidth": map[string]any{}}
 	var old any
@@ -168,7 +172,8 @@ func (s *State) NotifyServerUpdate(v, before *ServerRow, at time.Time, w Who) {
 		"state_update": object("InstanceStateUpdatePayload", "1.0", map[string]any{"old_state": before.VMState(),
 			"state": v.VMState(), "old_task_state": Null(before.Task), "new_task_state": Null(v.Task)}),
 		"audit_period": object("AuditPeriodPayload", "1.0", map[string]any{
-			"audit_period_beginning": month.Format("2006-01-02T15:04:05Z"), "audit_period_ending": at.UTC().Format("2006-01-02T15:04:05Z")}),
+			"audit_period_beginning": month.Format("2006-01-02T15:04:05Z"),
+			"audit_period_ending":    at.UTC().Format("2006-01-02T15:04:05Z")}),
 		"old_display_name": old, "tags": TagsOf(v),
 	}, at, w)
 }

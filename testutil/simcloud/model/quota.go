@@ -9,7 +9,8 @@ import (
 func (s *State) OverVolumes(p *Project, n, gb int) string {
 	l := p.Limits(&s.Options)
 	if l.Gigabytes >= 0 && p.Gigabytes+gb > l.Gigabytes {
-		return "Requested volume or snapshot exceeds allowed gigabytes quota. Requested " + strconv.Itoa(gb) + "G, quota is " +
+		return "Requested volume or snapshot exceeds allowed gigabytes quota. Requested " +
+			strconv.Itoa(gb) + "G, quota is " +
 			strconv.Itoa(l.Gigabytes) + "G and " + strconv.Itoa(p.Gigabytes) + "G has been consumed."
 	}
 	if l.Volumes >= 0 && len(p.Volumes.Rows)+n > l.Volumes {

@@ -28,7 +28,8 @@ func (s *ServerRow) Truth() Server {
 
 // Truth is a copy of a row for those outside.
 func (b *BackupRow) Truth() Backup {
-	out := Backup{Seq: b.seq, ID: b.ID, Name: b.Name, Project: b.Project.ID, Volume: b.Volume, Maker: b.User, Status: b.Status,
+	out := Backup{Seq: b.seq, ID: b.ID, Name: b.Name, Project: b.Project.ID, Volume: b.Volume, Maker: b.User,
+		Status:     b.Status,
 		FailReason: b.FailReason, Size: b.Size, Container: b.Container, Metadata: maps.Clone(b.Metadata),
 		Content: b.Content, Created: b.Created, Ended: b.Ended, Deleted: b.deleted}
 	if b.Parent != nil {

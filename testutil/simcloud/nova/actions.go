@@ -77,7 +77,8 @@ func serverAction(s *model.State, q *api.Request, now time.Time) api.Answer {
 		return a
 	}
 	before := *v
-	v.Task = map[string]string{"os-stop": "powering-off", "os-start": "powering-on", "shelve": "shelving", "shelveOffload": "shelving_offloading", "unshelve": "unshelving"}[action]
+	v.Task = map[string]string{"os-stop": "powering-off", "os-start": "powering-on", "shelve": "shelving",
+		"shelveOffload": "shelving_offloading", "unshelve": "unshelving"}[action]
 	v.Updated = now
 	s.NotifyServerUpdate(v, &before, now, w)
 	s.Legacy(m.events+".start", v, nil, now, w)

@@ -73,7 +73,8 @@ func attachVolume(s *model.State, q *api.Request, now time.Time) api.Answer {
 	if a := lockedFor(v, q); a.Status != 0 {
 		return a
 	}
-	if a := mustBe(v, "attach_volume", "active", "paused", "stopped", "resized", "soft-deleted", "shelved", "shelved_offloaded"); a.Status != 0 {
+	if a := mustBe(v, "attach_volume", "active", "paused", "stopped", "resized", "soft-deleted", "shelved",
+		"shelved_offloaded"); a.Status != 0 {
 		return a
 	}
 	if len(x.Attached) > 0 && (!x.Multiattach || v.Attachment(x.ID) != nil) {
@@ -84,7 +85,8 @@ func attachVolume(s *model.State, q *api.Request, now time.Time) api.Answer {
 		return api.Fail(400, "Invalid volume: volume %s is already attached to instances: %s", x.ID, strings.Join(on, ", "))
 	}
 	if x.Status != "available" && !(x.Multiattach && x.Status == "in-use") {
-		return api.Fail(400, "Invalid input received: Invalid volume: Volume %s status must be available or downloading to reserve, but the current status is %s. (HTTP 400) (Request-ID: req-%s)", x.ID, x.Status, s.UUID())
+		return api.Fail(400, "Invalid input received: Invalid volume: Volume %s status must be available or "+
+			"downloading to reserve, but the current status is %s. (HTTP 400) (Request-ID: req-%s)", x.ID, x.Status, s.UUID())
 	}
 	w := q.Who()
 	made := s.Reserve(v, x, false, now)
@@ -123,7 +125,9 @@ func detachVolume(s *model.State, q *api.Request, now time.Time) api.Answer {
 		return x
 	}
 	if a.Volume.Status != "in-use" {
-		return api.Fail(400, "Invalid volume: Invalid input received: Invalid volume: Unable to detach volume. Volume status must be 'in-use' and attach_status must be 'attached' to detach. (HTTP 400) (Request-ID: req-%s)", s.UUID())
+		return api.Fail(400, "Invalid volume: Invalid input received: Invalid volume: Unable to detach volume. "+
+			"Volume status must be 'in-use' and attach_status must be 'attached' to detach. (HTTP 400) "+
+			"(Request-ID: req-%s)", s.UUID())
 	}
 	w := q.Who()
 	a.Volume.Status, a.Volume.Updated = "detaching", now

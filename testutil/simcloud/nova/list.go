@@ -11,14 +11,20 @@ import (
 	"staffeln/testutil/simcloud/model"
 )
 
-var novaFilters = []string{"user_id", "project_id", "tenant_id", "launch_index", "image_ref", "image", "kernel_id", "ramdisk_id",
-	"hostname", "key_name", "power_state", "vm_state", "task_state", "host", "node", "flavor", "reservation_id", "launched_at",
-	"terminated_at", "availability_zone", "name", "display_name", "description", "display_description", "locked_by", "uuid",
-	"root_device_name", "config_drive", "access_ip_v4", "access_ip_v6", "auto_disk_config", "progress", "sort_key", "sort_dir",
-	"all_tenants", "soft_deleted", "deleted", "status", "changes-since", "changes-before", "ip", "ip6", "created_at", "limit",
+var novaFilters = []string{"user_id", "project_id", "tenant_id", "launch_index", "image_ref", "image", "kernel_id",
+	"ramdisk_id",
+	"hostname", "key_name", "power_state", "vm_state", "task_state", "host", "node", "flavor", "reservation_id",
+	"launched_at",
+	"terminated_at", "availability_zone", "name", "display_name", "description", "display_description", "locked_by",
+	"uuid",
+	"root_device_name", "config_drive", "access_ip_v4", "access_ip_v6", "auto_disk_config", "progress", "sort_key",
+	"sort_dir",
+	"all_tenants", "soft_deleted", "deleted", "status", "changes-since", "changes-before", "ip", "ip6", "created_at",
+	"limit",
 	"marker", "tags", "tags-any", "not-tags", "not-tags-any", "locked"}
 
-var statuses = []string{"ACTIVE", "BUILD", "DELETED", "ERROR", "HARD_REBOOT", "MIGRATING", "PASSWORD", "PAUSED", "REBOOT",
+var statuses = []string{"ACTIVE", "BUILD", "DELETED", "ERROR", "HARD_REBOOT", "MIGRATING", "PASSWORD", "PAUSED",
+	"REBOOT",
 	"REBUILD", "RESCUE", "RESIZE", "REVERT_RESIZE", "SHELVED", "SHELVED_OFFLOADED", "SHUTOFF", "SOFT_DELETED", "SUSPENDED",
 	"UNKNOWN", "VERIFY_RESIZE"}
 
@@ -143,7 +149,8 @@ func listServers(s *model.State, q *api.Request, now time.Time) api.Answer {
 		Keep: func(v *model.ServerRow) bool {
 			switch {
 			case name != nil && !name.MatchString(v.Name),
-				len(q.Query["status"]) > 0 && !slices.ContainsFunc(q.Query["status"], func(w string) bool { return strings.EqualFold(w, v.Status) }),
+				len(q.Query["status"]) > 0 &&
+					!slices.ContainsFunc(q.Query["status"], func(w string) bool { return strings.EqualFold(w, v.Status) }),
 				!since.IsZero() && v.Updated.Before(since),
 				len(tags) > 0 && !every(tags, has(v)),
 				len(anyTag) > 0 && !slices.ContainsFunc(anyTag, has(v)),
@@ -164,7 +171,8 @@ func listServers(s *model.State, q *api.Request, now time.Time) api.Answer {
 			case q.Token.Project == nil && !all && detail:
 				// A token without a project sees of every server that it is there: Nova
 				// treats all of them as if their cell were down.
-				return map[string]any{"id": v.ID, "status": "UNKNOWN", "tenant_id": v.Project.ID, "created": novaAt(v.Created), "links": serverLinks(s, q, v.ID)}
+				return map[string]any{"id": v.ID, "status": "UNKNOWN", "tenant_id": v.Project.ID,
+					"created": novaAt(v.Created), "links": serverLinks(s, q, v.ID)}
 			case q.Token.Project == nil && !all:
 				return map[string]any{"id": v.ID, "status": "UNKNOWN", "links": serverLinks(s, q, v.ID)}
 			case detail:
@@ -177,7 +185,8 @@ func listServers(s *model.State, q *api.Request, now time.Time) api.Answer {
 }
 
 func parseTime(v string) (time.Time, error) {
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04:05.000000", "2006-01-02 15:04:05", "2006-01-02"} {
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04:05.000000",
+		"2006-01-02 15:04:05", "2006-01-02"} {
 		if t, err := time.Parse(layout, v); err == nil {
 			return t, nil
 		}

@@ -55,7 +55,8 @@ func novaBase(s *model.State, q *api.Request) string {
 
 func serverLinks(s *model.State, q *api.Request, id string) []api.Link {
 	base := novaBase(s, q)
-	return []api.Link{{Rel: "self", Href: base + "/servers/" + id}, {Rel: "bookmark", Href: strings.Replace(base, api.ComputePath, "/compute", 1) + "/servers/" + id}}
+	return []api.Link{{Rel: "self", Href: base + "/servers/" + id},
+		{Rel: "bookmark", Href: strings.Replace(base, api.ComputePath, "/compute", 1) + "/servers/" + id}}
 }
 
 func findServer(s *model.State, q *api.Request) *model.ServerRow {
@@ -106,10 +107,12 @@ func mustBeIn(v *model.ServerRow, action string, states ...string) api.Answer {
 
 func listFlavors(s *model.State, q *api.Request, _ time.Time) api.Answer {
 	f := map[string]any{"id": model.FlavorID, "name": model.FlavorName, "description": nil,
-		"links": []api.Link{{Rel: "self", Href: s.Options.Base + api.ComputePath + "/flavors/" + model.FlavorID}, {Rel: "bookmark", Href: s.Options.Base + "/compute/flavors/" + model.FlavorID}}}
+		"links": []api.Link{{Rel: "self", Href: s.Options.Base + api.ComputePath + "/flavors/" + model.FlavorID},
+			{Rel: "bookmark", Href: s.Options.Base + "/compute/flavors/" + model.FlavorID}}}
 	if strings.HasSuffix(q.Route.Pattern, "detail") {
 		maps.Copy(f, map[string]any{"ram": 64, "disk": 1, "swap": 0, "vcpus": 1, "OS-FLV-EXT-DATA:ephemeral": 0,
-			"OS-FLV-DISABLED:disabled": false, "os-flavor-access:is_public": true, "rxtx_factor": 1.0, "extra_specs": map[string]string{}})
+			"OS-FLV-DISABLED:disabled": false, "os-flavor-access:is_public": true, "rxtx_factor": 1.0,
+			"extra_specs": map[string]string{}})
 	}
 	return api.Answer{Status: 200, Page: &api.Page{Name: "flavors", Items: []any{f}}}
 }

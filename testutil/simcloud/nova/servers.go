@@ -93,7 +93,8 @@ func makeServer(s *model.State, q *api.Request, now time.Time) api.Answer {
 		case d.Source == "volume":
 			x = s.Volumes[d.UUID]
 		case d.Destination == "volume":
-			x = &model.VolumeRow{ID: s.UUID(), Project: v.Project, User: v.User, Status: "creating", Size: max(1, d.Size), Metadata: map[string]string{},
+			x = &model.VolumeRow{ID: s.UUID(), Project: v.Project, User: v.User, Status: "creating",
+				Size: max(1, d.Size), Metadata: map[string]string{},
 				Bootable: true, Scheduled: true, Created: now, Updated: now}
 			s.AddVolume(x)
 			s.NotifyVolume("create.start", x, now, w)
@@ -121,9 +122,12 @@ func makeServer(s *model.State, q *api.Request, now time.Time) api.Answer {
 		s.Legacy("create.end", v, map[string]any{"fixed_ips": []any{}, "message": "Success"}, at, w)
 		s.Versioned("create.end", "InstanceCreatePayload", "1.12", v, createExtra(v), at, w)
 	})
-	return api.Answer{Status: 202, Header: map[string]string{"Location": s.Options.Base + api.ComputePath + "/servers/" + v.ID},
-		Body: map[string]any{"server": map[string]any{"id": v.ID, "links": serverLinks(s, q, v.ID), "OS-DCF:diskConfig": "MANUAL",
-			"security_groups": []any{map[string]string{"name": "default"}}, "adminPass": fmt.Sprintf("%012x", s.Rand.Uint64()&0xffffffffffff)}}}
+	return api.Answer{Status: 202, Header: map[string]string{"Location": s.Options.Base + api.ComputePath +
+		"/servers/" + v.ID},
+		Body: map[string]any{"server": map[string]any{"id": v.ID, "links": serverLinks(s, q, v.ID),
+			"OS-DCF:diskConfig": "MANUAL",
+			"security_groups":   []any{map[string]string{"name": "default"}},
+			"adminPass":         fmt.Sprintf("%012x", s.Rand.Uint64()&0xffffffffffff)}}}
 }
 
 func createExtra(v *model.ServerRow) map[string]any {
@@ -133,7 +137,8 @@ func createExtra(v *model.ServerRow) map[string]any {
 
 // renameServer is PUT /servers/ID, of the name only.
 func renameServer(s *model.State, q *api.Request, now time.Time) api.Answer {
-	in, a := q.BodyOf("server", []string{"name", "description", "accessIPv4", "accessIPv6", "OS-DCF:diskConfig", "hostname"})
+	in, a := q.BodyOf("server", []string{"name", "description", "accessIPv4", "accessIPv6", "OS-DCF:diskConfig",
+		"hostname"})
 	if a.Status != 0 {
 		return a
 	}

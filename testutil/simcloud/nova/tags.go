@@ -28,7 +28,8 @@ func checkTag(i int, tag string) api.Answer {
 func readTags(raw json.RawMessage) ([]string, api.Answer) {
 	var tags []string
 	if err := json.Unmarshal(raw, &tags); err != nil {
-		return nil, api.Fail(400, "Invalid input for field/attribute tags. Value: %s. %s is not of type 'array'", api.Python(raw), api.Python(raw))
+		return nil, api.Fail(400, "Invalid input for field/attribute tags. Value: %s. %s is not of type 'array'",
+			api.Python(raw), api.Python(raw))
 	}
 	for i, t := range tags {
 		if a := checkTag(i, t); a.Status != 0 {
@@ -36,7 +37,8 @@ func readTags(raw json.RawMessage) ([]string, api.Answer) {
 		}
 	}
 	if len(tags) > 50 {
-		return nil, api.Fail(400, "Invalid input for field/attribute tags. Value: %s. %s is too long", api.Python(raw), api.Python(raw))
+		return nil, api.Fail(400, "Invalid input for field/attribute tags. Value: %s. %s is too long",
+			api.Python(raw), api.Python(raw))
 	}
 	return slices.Compact(slices.Sorted(slices.Values(tags))), api.Answer{}
 }
@@ -128,5 +130,6 @@ func serverTag(s *model.State, q *api.Request, now time.Time) api.Answer {
 	}
 	v.Tags = slices.Sorted(slices.Values(append(slices.Clone(v.Tags), tag)))
 	s.NotifyServerUpdate(v, v, now, q.Who())
-	return api.Answer{Status: 201, Header: map[string]string{"Location": s.Options.Base + api.ComputePath + "/servers/" + v.ID + "/tags/" + url.PathEscape(tag)}}
+	return api.Answer{Status: 201, Header: map[string]string{"Location": s.Options.Base + api.ComputePath +
+		"/servers/" + v.ID + "/tags/" + url.PathEscape(tag)}}
 }

@@ -109,8 +109,10 @@ func serverView(s *model.State, q *api.Request, v *model.ServerRow, show bool) a
 	bookmarks := strings.Replace(novaBase(s, q), api.ComputePath, "/compute", 1)
 	out := &serverJSON{ID: v.ID, Name: v.Name, Status: v.Status, Tenant: v.Project.ID, User: v.User, Metadata: v.Metadata,
 		HostID: "8800239c8457ee629aefd50c1503366561a91196b2bca5b16a7070ac", Image: "",
-		Created: novaAt(v.Created), Updated: novaAt(v.Updated), Links: serverLinks(s, q, v.ID), DiskConfig: "MANUAL", Zone: "nova",
-		Launched: api.CinderAt(v.Launched), Terminated: api.CinderAt(v.Terminated), Task: api.OrNull(v.Task), State: v.VMState(), Power: v.Power(),
+		Created: novaAt(v.Created), Updated: novaAt(v.Updated), Links: serverLinks(s, q, v.ID), DiskConfig: "MANUAL",
+		Zone:     "nova",
+		Launched: api.CinderAt(v.Launched), Terminated: api.CinderAt(v.Terminated), Task: api.OrNull(v.Task),
+		State: v.VMState(), Power: v.Power(),
 		Volumes: make([]volumeRef, 0, len(v.Attached))}
 	if v.Image != "" {
 		out.Image = linked{v.Image, []api.Link{{Rel: "bookmark", Href: bookmarks + "/images/" + v.Image}}}
