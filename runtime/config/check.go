@@ -43,8 +43,6 @@ func (l *loader) check(c Config) {
 		}
 	}
 	for key, every := range map[string]time.Duration{
-		"DISPATCH_INTERVAL": c.DispatchInterval, "TRACK_INTERVAL": c.TrackInterval, "RETENTION_INTERVAL": c.RetentionInterval,
-		"REPORT_INTERVAL":  c.ReportInterval,
 		"RECONCILE_PERIOD": c.ReconcilePeriod, "BACKUPS_PERIOD": c.BackupsPeriod,
 	} {
 		if l.sound(key) && every%time.Second != 0 {
@@ -313,7 +311,9 @@ func (l *loader) unknown() {
 			continue
 		}
 		want := "no such setting"
-		if strings.HasPrefix(variable, classPrefix) {
+		if fixed := removed[strings.TrimPrefix(variable, Prefix)]; fixed != "" {
+			want = "no longer a setting: " + fixed + ". Remove it"
+		} else if strings.HasPrefix(variable, classPrefix) {
 			var keys []string
 			for _, f := range fields(reflect.TypeFor[Class]()) {
 				keys = append(keys, f.Key)

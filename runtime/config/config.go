@@ -90,14 +90,12 @@ type Config struct {
 	// When nothing starts, by the wall clock of the time zone. none is no blackout.
 	Blackout backup.Blackouts `env:"BLACKOUT" unit:"[DAY|DAY-DAY,...] HH:MM-HH:MM, several parted by semicolons"`
 
-	// How many backups are under way at once in the whole cloud. 0 is as many as RUNNING_PER_SERVICE times the cinder-backup services that are up.
+	// How many backups are under way at once in the whole cloud. 0 is ten for each cinder-backup service that is up.
 	MaxRunning int `env:"MAX_RUNNING" envDefault:"0" unit:"backups" min:"0"`
 	// How many of one project. 0 is half of the whole cloud's.
 	MaxRunningPerProject int `env:"MAX_RUNNING_PER_PROJECT" envDefault:"0" unit:"backups" min:"0"`
 	// How many of volumes of one volume backend. 0 is no limit.
 	MaxRunningPerBackend int `env:"MAX_RUNNING_PER_BACKEND" envDefault:"0" unit:"backups" min:"0"`
-	// How many backups one cinder-backup service moves well at once. It takes 15 itself (backup_max_operations) unless told otherwise.
-	RunningPerService int `env:"RUNNING_PER_SERVICE" envDefault:"10" unit:"backups" min:"1"`
 	// A backup that has not ended this long after its start, and DEADLINE_PER_GIB for its size on top, has failed.
 	DeadlineBase time.Duration `env:"DEADLINE_BASE" envDefault:"1h" unit:"duration" min:"1m"`
 	// What a volume's size adds to that.
@@ -110,12 +108,6 @@ type Config struct {
 	// Whether lists are taken of all projects at once, which needs the admin role, or project by project, which needs member in each; auto finds out.
 	Rights string `env:"RIGHTS" envDefault:"auto" unit:"auto, admin or projects" oneof:"auto admin projects"`
 
-	// How often volumes that are due are looked for.
-	DispatchInterval time.Duration `env:"DISPATCH_INTERVAL" envDefault:"5s" unit:"duration, whole seconds" min:"1s" max:"1h"`
-	// How often open runs are looked at.
-	TrackInterval time.Duration `env:"TRACK_INTERVAL" envDefault:"5s" unit:"duration, whole seconds" min:"1s" max:"1h"`
-	// How often projects are looked for whose old backups may go.
-	RetentionInterval time.Duration `env:"RETENTION_INTERVAL" envDefault:"5s" unit:"duration, whole seconds" min:"1s" max:"1h"`
 	// How often the ledger is compared with all servers and volumes: what no notification told is found after this time.
 	ReconcilePeriod time.Duration `env:"RECONCILE_PERIOD" envDefault:"10m" unit:"duration, whole seconds" min:"10s" max:"24h"`
 	// How often it is compared with all backups.
@@ -125,10 +117,6 @@ type Config struct {
 
 	// When a period of the digests ends: what became of a project's backups in it is told then.
 	ReportPeriod backup.Schedule `env:"REPORT_PERIOD" envDefault:"daily@06:00" unit:"period from 1s such as 24h or 7d, daily@HH:MM, or cron fields such as 0 6 * * 1"`
-	// How often projects are looked for whose digest is to be written.
-	ReportInterval time.Duration `env:"REPORT_INTERVAL" envDefault:"30s" unit:"duration, whole seconds" min:"1s" max:"1h"`
-	// How long after the end of its period a digest waits for backups that are still under way, and for retention.
-	ReportPatience time.Duration `env:"REPORT_PATIENCE" envDefault:"2h" unit:"duration" min:"0s" max:"168h"`
 	// If set, all digests go to these.
 	ReportRecipients Addresses `env:"REPORT_RECIPIENTS" unit:"e-mail addresses, by commas"`
 	// If set, and REPORT_RECIPIENTS is not, a project's digest goes to {name of the project}@ this. Where neither is set, it goes to the members of the project.
@@ -146,8 +134,6 @@ type Config struct {
 	MailFrom string `env:"MAIL_FROM" unit:"e-mail address, or NAME <ADDRESS>"`
 	// Where answers go; empty is back to MAIL_FROM.
 	MailReplyTo string `env:"MAIL_REPLY_TO" unit:"e-mail address, or NAME <ADDRESS>"`
-	// How long sending one mail may take.
-	MailTimeout time.Duration `env:"MAIL_TIMEOUT" envDefault:"30s" unit:"duration" min:"1s" max:"10m"`
 	// The key of Resend's API. Needed for resend.
 	ResendAPIKey Secret `env:"RESEND_API_KEY" unit:"API key" secret:"true"`
 	// Where that API is; empty is the public one.
@@ -192,12 +178,8 @@ type Config struct {
 	AMQPTopics List `env:"AMQP_TOPICS" envDefault:"notifications,versioned_notifications" unit:"names, by commas"`
 	// The queue of our own, beside those of other consumers.
 	AMQPQueue string `env:"AMQP_QUEUE" envDefault:"staffeln" unit:"name"`
-	// How many messages are under way at once.
-	AMQPPrefetch int `env:"AMQP_PREFETCH" envDefault:"300" unit:"messages" min:"1" max:"65535"`
 	// How many messages the queue holds; above it the oldest go.
 	AMQPMaxLength int `env:"AMQP_MAX_LENGTH" envDefault:"100000" unit:"messages" min:"1"`
-	// How long a message waits before it goes.
-	AMQPTTL time.Duration `env:"AMQP_TTL" envDefault:"24h" unit:"duration" min:"1s" max:"1176h"`
 	// A file with the certificates to trust for the brokers, instead of the system's.
 	AMQPCA string `env:"AMQP_CA" unit:"path of a PEM file"`
 	// The certificate to show them, where they ask for one; read again when it changes.
@@ -219,8 +201,6 @@ type Config struct {
 	PolicyRoles List `env:"POLICY_ROLES" envDefault:"admin,service" unit:"names, by commas"`
 	// Users that may do so besides the service's own, and whose backups count as automated, too.
 	PolicyUsers List `env:"POLICY_USERS" unit:"ids, by commas"`
-	// How often all processes together look up a backup in a second that the policy check was not told of in full.
-	PolicyRate int `env:"POLICY_RATE" envDefault:"50" unit:"look-ups per second" min:"1"`
 	// What an operator shows to be told why a backup is protected. Empty is that nobody is told.
 	OperatorToken Secret `env:"OPERATOR_TOKEN" unit:"at least 16 characters" secret:"true"`
 	// Where /metrics is served.

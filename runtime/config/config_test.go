@@ -33,8 +33,8 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := fmt.Sprintln(c.Period, c.TimeZone, c.Retention, c.Depth, c.ChainAge, c.FilterTag, c.Overrides, c.Shards,
-		c.DispatchInterval, c.AMQPExchanges, len(c.AMQPURLs), c.Listen, len(c.Classes))
-	want := "24h UTC 30d 6 0 backup true 16 5s [nova cinder openstack] 0 127.0.0.1:8808 0\n"
+		c.ReconcilePeriod, c.AMQPExchanges, len(c.AMQPURLs), c.Listen, len(c.Classes))
+	want := "24h UTC 30d 6 0 backup true 16 10m0s [nova cinder openstack] 0 127.0.0.1:8808 0\n"
 	if got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}
@@ -177,8 +177,9 @@ func TestComplaints(t *testing.T) {
 		{"NAME_TEMPLATE=same", `would give every backup the same name`},
 		{"NAME_TEMPLATE={VOLUME}-{BACKUP_DATE}", `has an unknown word`},
 		{"NAME_TEMPLATE={VOLUME_NAME", "unknown word"},
-		{"DISPATCH_INTERVAL=1500ms", "whole seconds"},
-		{"DISPATCH_INTERVAL=10ms", "from 1s to 1h"},
+		{"RECONCILE_PERIOD=10500ms", "whole seconds"},
+		{"BACKUPS_PERIOD=90500ms", "whole seconds"},
+		{"RECONCILE_PERIOD=10ms", "from 10s to 24h"},
 		{"API_RATE=0", "a whole number, at least 1"},
 		{"REDIS_URL=localhost:6379", "redis:// or rediss://"},
 		{"AMQP_URLS=http://x", "amqp:// or amqps://"},
@@ -202,16 +203,12 @@ func TestComplaints(t *testing.T) {
 		{"BRAKE_PERCENT=0", "a whole number, from 1 to 100"},
 		{"BRAKE_PERCENT=101", "a whole number, from 1 to 100"},
 		{"BRAKE_FROM=0", "a whole number, at least 1"},
-		{"RETENTION_INTERVAL=2500ms", "whole seconds"},
 		{"POLICY_ROLES=,", "at least one"},
 		{"POLICY_USERS=staffeln service", "is no user's id"},
 		{"POLICY_USERS=a/b", "is no user's id"},
-		{"POLICY_RATE=0", "a whole number, at least 1"},
 		{"TLS_CERT=/nowhere/cert.pem", "want the key of STAFFELN_TLS_CERT, too"},
 		{"TLS_KEY=/nowhere/key.pem", "want the certificate of STAFFELN_TLS_KEY, too"},
 		{"REPORT_PERIOD=at breakfast", "is not a schedule"},
-		{"REPORT_INTERVAL=1500ms", "whole seconds"},
-		{"REPORT_PATIENCE=-1h", "from 0s to 168h"},
 		{"REPORT_RECIPIENTS=ada", `"ada" is not an e-mail address`},
 		{"REPORT_RECIPIENTS=Ada <ada@example.org>", "without names"},
 		{"REPORT_RECIPIENTS=ada@example.org;bob@example.org", "by commas"},
@@ -231,7 +228,6 @@ func TestComplaints(t *testing.T) {
 		{"MAIL_FROM=a@example.org, b@example.org", "want one e-mail address"},
 		{"MAIL_FROM=Backups <a@example.org>\r\nBcc: b@example.org", "want one e-mail address"},
 		{"MAIL_REPLY_TO=nobody", "want one e-mail address"},
-		{"MAIL_TIMEOUT=0s", "from 1s to 10m"},
 		{"RESEND_API_KEY=a key", "want the key itself"},
 		{"RESEND_URL=smtp://resend", "http:// or https://"},
 		{"SMTP_HOST=mail.example.org:587", "the port is STAFFELN_SMTP_PORT"},
@@ -292,6 +288,19 @@ func TestAllComplaintsAtOnce(t *testing.T) {
 	want := []string{`STAFFELN_API_RATE="fast"`, `STAFFELN_CLASS_GOLD_PERIOD="x"`, `STAFFELN_RIGHTS="root"`, `STAFFELN_SHARDS="none"`, "STAFFELN_SHARDZ"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
+	}
+}
+
+// A setting of an earlier version is not passed over: it is told what is in force instead.
+func TestRemoved(t *testing.T) {
+	for key := range removed {
+		_, err := Load([]string{Prefix + key + "=5s"})
+		if err == nil || !strings.HasPrefix(err.Error(), Prefix+key+": no longer a setting: ") || !strings.HasSuffix(err.Error(), ". Remove it") {
+			t.Errorf("%s: %v", key, err)
+		}
+		if slices.ContainsFunc(Settings(), func(s Setting) bool { return s.Name == Prefix+key }) {
+			t.Errorf("%s is both a setting and removed", key)
+		}
 	}
 }
 
@@ -520,7 +529,7 @@ func FuzzLoad(f *testing.F) {
 			}
 			return
 		}
-		if c.Period.IsZero() || c.Retention.IsZero() || c.Shards < 1 || c.ReportPeriod.IsZero() || len(c.MailChannels) < 1 || c.APIRate < 1 || c.FilterTag == "" || c.DispatchInterval < time.Second {
+		if c.Period.IsZero() || c.Retention.IsZero() || c.Shards < 1 || c.ReportPeriod.IsZero() || len(c.MailChannels) < 1 || c.APIRate < 1 || c.FilterTag == "" || c.ReconcilePeriod < time.Second {
 			t.Fatalf("%+v", c)
 		}
 		for name, class := range c.Classes {

@@ -2,10 +2,15 @@ package process
 
 import (
 	"net/http"
+	"time"
 
 	"staffeln/runtime/config"
 	"staffeln/runtime/mail"
 )
+
+// mailTimeout is how long sending one mail may take: long enough for a mail server that
+// delays strangers, and far less than a tick of report may take.
+const mailTimeout = 30 * time.Second
 
 // Mailer sends letters as the settings say.
 func (p *Process) Mailer() *mail.Post {
@@ -25,7 +30,7 @@ func (p *Process) Mailer() *mail.Post {
 				t.TLSClientConfig = secure
 				transport = t
 			}
-			m.Channels = append(m.Channels, mail.Resend{Sender: from, Key: s.ResendAPIKey.Reveal(), URL: s.ResendURL.Reveal(), Timeout: s.MailTimeout, Transport: transport})
+			m.Channels = append(m.Channels, mail.Resend{Sender: from, Key: s.ResendAPIKey.Reveal(), URL: s.ResendURL.Reveal(), Timeout: mailTimeout, Transport: transport})
 		case config.ChannelSMTP:
 			secure, err := s.SMTPTLS()
 			if err != nil {
@@ -33,7 +38,7 @@ func (p *Process) Mailer() *mail.Post {
 				p.Log.Error("TLS to the mail server", "err", err)
 			}
 			m.Channels = append(m.Channels, mail.SMTP{Sender: from, Host: s.SMTPHost, Port: s.SMTPPort, Security: s.SMTPSecurity,
-				User: s.SMTPUser, Password: s.SMTPPassword.Reveal(), TLS: secure, Timeout: s.MailTimeout})
+				User: s.SMTPUser, Password: s.SMTPPassword.Reveal(), TLS: secure, Timeout: mailTimeout})
 		default:
 			m.Channels = append(m.Channels, mail.Log{Log: m.Log})
 		}

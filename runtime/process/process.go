@@ -67,6 +67,10 @@ func Opened(ctx context.Context, s Settings, log *slog.Logger) (*Process, error)
 	return p, nil
 }
 
+// policyRate is how many look-ups a second the policy checks of all processes make together.
+// Cinder's own questions hold the whole backup and need none, so this bounds strangers.
+const policyRate = 50
+
 // policy builds the policy check, which goes on without what is not connected.
 func (p *Process) policy() runtime.Function {
 	s := p.Settings
@@ -90,7 +94,7 @@ func (p *Process) policy() runtime.Function {
 			return nil
 		},
 		Settings: policy.Settings{
-			Roles: s.PolicyRoles, Users: s.PolicyUsers, Rate: s.PolicyRate, Token: s.OperatorToken.Reveal(),
+			Roles: s.PolicyRoles, Users: s.PolicyUsers, Rate: policyRate, Token: s.OperatorToken.Reveal(),
 			Classes: s.Policies(), Orphan: s.OrphanRetention,
 		},
 		Log: p.Log, Count: p.Metrics.Count, Now: time.Now,

@@ -88,25 +88,38 @@ func TestLettersGoAsTheSettingsSay(t *testing.T) {
 	s, err := Read(append([]string{
 		"STAFFELN_MAIL_CHANNELS=smtp,resend,log", "STAFFELN_MAIL_FROM=Backups <backups@example.org>", "STAFFELN_MAIL_REPLY_TO=help@example.org",
 		"STAFFELN_SMTP_HOST=mail.example.org", "STAFFELN_SMTP_TLS=tls", "STAFFELN_SMTP_PORT=465", "STAFFELN_SMTP_USER=u", "STAFFELN_SMTP_PASSWORD=w",
-		"STAFFELN_RESEND_API_KEY=re_1", "STAFFELN_RESEND_URL=http://127.0.0.1:1/", "STAFFELN_MAIL_TIMEOUT=5s",
+		"STAFFELN_RESEND_API_KEY=re_1", "STAFFELN_RESEND_URL=http://127.0.0.1:1/",
 		"STAFFELN_REPORT_PERIOD=daily@07:15", "STAFFELN_TIME_ZONE=Europe/Berlin", "STAFFELN_REPORT_RECIPIENTS=a@example.org", "STAFFELN_REPORT_ADDRESSING=blind",
-		"STAFFELN_REPORT_OPERATORS=ops@example.org", "STAFFELN_REPORT_DOMAIN=example.org", "STAFFELN_REPORT_PATIENCE=1h"}, credentials...))
+		"STAFFELN_REPORT_OPERATORS=ops@example.org", "STAFFELN_REPORT_DOMAIN=example.org"}, credentials...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	from := mail.Sender{From: "Backups <backups@example.org>", ReplyTo: "help@example.org"}
 	want := []mail.Channel{
-		mail.SMTP{Sender: from, Host: "mail.example.org", Port: 465, Security: "tls", User: "u", Password: "w", Timeout: 5 * time.Second},
-		mail.Resend{Sender: from, Key: "re_1", URL: "http://127.0.0.1:1/", Timeout: 5 * time.Second},
+		mail.SMTP{Sender: from, Host: "mail.example.org", Port: 465, Security: "tls", User: "u", Password: "w", Timeout: 30 * time.Second},
+		mail.Resend{Sender: from, Key: "re_1", URL: "http://127.0.0.1:1/", Timeout: 30 * time.Second},
 	}
 	p := New(s, slog.New(slog.DiscardHandler)).Mailer()
 	if diff := cmp.Diff(want, p.Channels[:2]); diff != "" || len(p.Channels) != 3 || p.Channels[2].Name() != mail.LogName {
 		t.Errorf("channels (-want +got):\n%s", diff)
 	}
 	r := s.Functions().Report
-	if r.Schedule.String() != "daily@07:15" || r.Schedule.Zone().String() != "Europe/Berlin" || r.Patience != time.Hour || !r.Blind ||
+	if r.Schedule.String() != "daily@07:15" || r.Schedule.Zone().String() != "Europe/Berlin" || r.Patience != 2*time.Hour || !r.Blind ||
 		r.Recipients[0] != "a@example.org" || r.Operators[0] != "ops@example.org" || r.Domain != "example.org" {
 		t.Errorf("report is set to %+v", r)
+	}
+}
+
+// A digest does not wait longer than half of its period.
+func TestPatience(t *testing.T) {
+	for period, want := range map[string]time.Duration{"daily@06:00": 2 * time.Hour, "0 6 * * 1": 2 * time.Hour, "4h": 2 * time.Hour, "1h": 30 * time.Minute, "10s": 5 * time.Second} {
+		s, err := backup.ParseSchedule(period)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := patience(s); got != want {
+			t.Errorf("%s: %s, want %s", period, got, want)
+		}
 	}
 }
 

@@ -142,7 +142,7 @@ func (h *hiding) dress(addUser func(user, password string)) {
 	h.env = h.settings(map[string]string{
 		"OS_AUTH_URL": h.tap.auth, "OS_USERNAME": name, "OS_PASSWORD": secret, "OS_PROJECT_NAME": h.p.name, "OS_PROJECT_DOMAIN_NAME": "Default",
 		"STAFFELN_REDIS_URL": redisURL.String(), "STAFFELN_AMQP_URLS": brokerURL.String(), "STAFFELN_INCLUDE_PROJECTS": h.p.id,
-		"STAFFELN_REPORT_PERIOD": "10s", "STAFFELN_REPORT_INTERVAL": "1s", "STAFFELN_REPORT_RECIPIENTS": "ada@example.org", "STAFFELN_REPORT_OPERATORS": "ops@example.org",
+		"STAFFELN_REPORT_PERIOD": "10s", "STAFFELN_REPORT_RECIPIENTS": "ada@example.org", "STAFFELN_REPORT_OPERATORS": "ops@example.org",
 		"STAFFELN_MAIL_CHANNELS": "resend,smtp", "STAFFELN_MAIL_FROM": "backups@staffeln.test",
 		"STAFFELN_RESEND_API_KEY": m.Plain("Resend's key"), "STAFFELN_RESEND_URL": "http://u:" + m.Plain("Resend's URL") + "@" + strings.TrimPrefix(resend.URL, "http://"),
 		"STAFFELN_SMTP_HOST": "127.0.0.1", "STAFFELN_SMTP_PORT": strconv.Itoa(h.mail.Port), "STAFFELN_SMTP_TLS": "none",
