@@ -109,7 +109,7 @@ func deliver(g *process.Group, p *process.Process, connector bool, every functio
 	if connector {
 		// Routes are the catalogue's; what they lead to is the containers' business.
 		wired = functions.All(functions.Needs{Settings: s.Functions(), Log: log, Count: p.Metrics.Count})
-		secure, err := s.FunctionTLS()
+		secure, err := s.FunctionTLS.Config()
 		if err != nil {
 			return err
 		}
@@ -123,7 +123,7 @@ func deliver(g *process.Group, p *process.Process, connector bool, every functio
 	checks := []process.Check{{Name: "redis", Err: func(ctx context.Context) error { return p.Redis.Ping(ctx).Err() }}}
 	var consumer *amqp.Consumer
 	if len(s.AMQPURLs) > 0 {
-		secure, err := s.AMQPTLS()
+		secure, err := s.AMQPTLS.Config()
 		if err != nil {
 			return err
 		}

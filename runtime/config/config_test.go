@@ -375,10 +375,10 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if tls, err := c.AMQPTLS(); err != nil || !tls.InsecureSkipVerify {
+	if tls, err := c.AMQPTLS.Config(); err != nil || !tls.InsecureSkipVerify {
 		t.Error(tls, err)
 	}
-	if tls, err := c.RedisTLS(); err != nil || tls != nil {
+	if tls, err := c.RedisTLS.Config(); err != nil || tls != nil {
 		t.Error(tls, err)
 	}
 }
@@ -391,7 +391,7 @@ func TestListenTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, err := c.ListenTLS(); err != nil || len(s.Certificates) != 1 {
+	if s, err := c.ListenTLS.Config(); err != nil || len(s.Certificates) != 1 {
 		t.Error(s, err)
 	}
 	for _, tc := range []struct{ cert, key, about, want string }{
@@ -408,7 +408,7 @@ func TestListenTLS(t *testing.T) {
 	}
 	if c, err := Load(nil); err != nil {
 		t.Error(err)
-	} else if s, err := c.ListenTLS(); s != nil || err != nil {
+	} else if s, err := c.ListenTLS.Config(); s != nil || err != nil {
 		t.Error("TLS without a certificate", s, err)
 	}
 }
@@ -437,12 +437,22 @@ func pair(t *testing.T) (path string) {
 
 // Every tag of the structs is one that the loader knows what to do with.
 func TestTags(t *testing.T) {
-	for _, typ := range []reflect.Type{reflect.TypeFor[Config](), reflect.TypeFor[Class]()} {
+	for _, typ := range []reflect.Type{reflect.TypeFor[Config](), reflect.TypeFor[Class](), reflect.TypeFor[TLSClient](), reflect.TypeFor[TLSServer]()} {
 		for _, f := range fields(typ) {
 			for _, bound := range []string{f.Min, f.Max} {
 				if _, err := time.ParseDuration(bound); bound != "" && f.Type == reflect.TypeFor[time.Duration]() && err != nil {
 					t.Errorf("%s: %v", f.Key, err)
 				}
+			}
+			general := map[string]string{"PERIOD": "BACKUP_PERIOD", "CONTAINER": "BACKUP_CONTAINER"}[f.Key]
+			if general == "" {
+				general = f.Key
+			}
+			if typ == reflect.TypeFor[Class]() && f.Of != general {
+				t.Errorf("%s of a class takes the place of %s: the manual says otherwise", f.Key, f.Of)
+			}
+			if f.Of != "" && !slices.ContainsFunc(Settings(), func(s Setting) bool { return s.Name == Prefix+f.Of }) {
+				t.Errorf("%s of a class takes the place of %s, which is no setting", f.Key, f.Of)
 			}
 			if f.Unit == "" && f.Of == "" {
 				t.Errorf("%s has no unit", f.Key)
@@ -451,47 +461,52 @@ func TestTags(t *testing.T) {
 	}
 }
 
-// docs/settings.md holds the table that the structs make.
+// docs/settings.md has the tables that the structs make, each under the heading of its group
+// and in this order.
 func TestManual(t *testing.T) {
 	const path = "../../docs/settings.md"
-	const begin, end = "<!-- table: kept equal to runtime/config by its tests -->\n", "<!-- end of table -->\n"
 	about := comments(t)
-	var table strings.Builder
-	table.WriteString("| Name | Default | Unit | Meaning |\n|---|---|---|---|\n")
-	for _, s := range Settings() {
-		of := "Config."
-		if strings.Contains(s.Name, "<NAME>") {
-			of = "Class."
+	cell := strings.NewReplacer("|", `\|`, "<", `\<`, "\n", " ")
+	var want []string
+	group := ""
+	for i, all := 0, Settings(); i < len(all); {
+		s := all[i]
+		var names []string
+		for ; i < len(all) && all[i].Field == s.Field; i++ {
+			names = append(names, "`"+all[i].Name+"`")
 		}
-		if about[of+s.Field] == "" {
-			t.Errorf("%s%s has no comment", of, s.Field)
+		if s.Group != group {
+			group = s.Group
+			want = append(want, "## "+group, "| Name | Default | Unit | Meaning |", "|---|---|---|---|")
+		}
+		if about[s.Field] == "" {
+			t.Errorf("%s has no comment", s.Field)
 		}
 		def := s.Default
-		if def != "" && !strings.HasPrefix(def, "that of") {
+		if def != "" && !strings.HasPrefix(def, "as ") {
 			def = "`" + def + "`"
 		}
-		cell := strings.NewReplacer("|", `\|`, "<", `\<`, "\n", " ")
-		fmt.Fprintf(&table, "| `%s` | %s | %s | %s |\n", s.Name, cell.Replace(def), cell.Replace(s.Unit), cell.Replace(about[of+s.Field]))
+		want = append(want, fmt.Sprintf("| %s | %s | %s | %s |", strings.Join(names, "<br>"), cell.Replace(def), cell.Replace(s.Unit), cell.Replace(about[s.Field])))
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatalf("%v; the table is\n%s", err, table.String())
+		t.Fatal(err)
 	}
-	_, rest, ok1 := strings.Cut(string(text), begin)
-	got, _, ok2 := strings.Cut(rest, end)
-	if !ok1 || !ok2 || got != table.String() {
-		t.Errorf("%s has another table than this one, which belongs between %q and %q:\n%s", path, begin, end, table.String())
+	var got []string
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSuffix(line, "\n"); strings.HasPrefix(line, "## ") || strings.HasPrefix(line, "|") {
+			got = append(got, line)
+		}
+	}
+	if d := cmp.Diff(got, want); d != "" {
+		t.Errorf("%s has other headings and tables (-) than these (+), which belong there:\n%s\n%s", path, d, strings.Join(want, "\n"))
 	}
 }
 
 // comments are those of the fields, by "Struct.Field".
 func comments(t *testing.T) map[string]string {
-	file, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
 	about := map[string]string{}
-	ast.Inspect(file, func(n ast.Node) bool {
+	add := func(n ast.Node) bool {
 		spec, ok := n.(*ast.TypeSpec)
 		if !ok {
 			return true
@@ -504,7 +519,14 @@ func comments(t *testing.T) map[string]string {
 			}
 		}
 		return true
-	})
+	}
+	for _, path := range []string{"config.go", "tls.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, add)
+	}
 	return about
 }
 

@@ -20,7 +20,7 @@ func (p *Process) Mailer() *mail.Post {
 	for _, name := range s.MailChannels {
 		switch name {
 		case config.ChannelResend:
-			secure, err := s.ResendTLS()
+			secure, err := s.ResendTLS().Config()
 			if err != nil {
 				p.Log.Error("STAFFELN_RESEND_CA", "err", err) // as below
 			}
@@ -32,7 +32,7 @@ func (p *Process) Mailer() *mail.Post {
 			}
 			m.Channels = append(m.Channels, mail.Resend{Sender: from, Key: s.ResendAPIKey.Reveal(), URL: s.ResendURL.Reveal(), Timeout: mailTimeout, Transport: transport})
 		case config.ChannelSMTP:
-			secure, err := s.SMTPTLS()
+			secure, err := s.SMTPTLS.Config()
 			if err != nil {
 				// It was readable at the start. Without it, the system's certificates have to do.
 				p.Log.Error("TLS to the mail server", "err", err)

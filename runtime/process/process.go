@@ -113,7 +113,7 @@ func (p *Process) redis() error {
 		}
 		p.embedded, p.Redis = e, e.Client()
 	} else {
-		secure, err := s.RedisTLS()
+		secure, err := s.RedisTLS.Config()
 		if err != nil {
 			return err
 		}
