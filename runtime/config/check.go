@@ -170,18 +170,14 @@ func (l *loader) checkKeys(c Config) {
 			l.about(k.key, want)
 		case len(k.value) > k.most:
 			l.about(k.key, fmt.Sprintf("want at most %d characters", k.most))
-		case k.value == lastBackupTime:
-			l.about(k.key, "want another key than "+lastBackupTime+", which is written to servers")
+		case k.value == backup.StampKey: // a wish read from it would be our own
+			l.about(k.key, "want another key than "+backup.StampKey+", which is written to servers")
 		case twice && k.key != "VOLUME_SKIP_TAG" && other != "VOLUME_SKIP_TAG": // that one is a volume's
 			l.about(k.key, "want another key than that of "+Prefix+other)
 		}
 		used[k.value] = k.key
 	}
 }
-
-// lastBackupTime is the server metadata key that is written when a backup is
-// complete: a wish read from it would be our own.
-const lastBackupTime = "last-backup-time"
 
 func (l *loader) checkText(key, value string) {
 	if l.given[Prefix+key] == "" {

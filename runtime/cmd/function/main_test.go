@@ -119,7 +119,7 @@ func TestContainersBehindAGateway(t *testing.T) {
 			}
 		}
 		s, _ := cloud.Server(server)
-		return made == 1 && s.Metadata[functions.StampKey] != ""
+		return made == 1 && s.Metadata[backup.StampKey] != ""
 	})
 	if twice := cloud.Duplicates(backup.MetaRun); len(twice) > 0 {
 		t.Errorf("made twice: %v", twice)
