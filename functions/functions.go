@@ -80,8 +80,8 @@ func All(n Needs) []runtime.Function {
 	re := &reconcile.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("reconcile"), Count: n.Count,
 		Settings: s.Settings}
 	di := &dispatch.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("dispatch"), Count: n.Count,
-		Settings: dispatch.Settings{Classes: s.Classes, Keys: s.Keys, Template: s.Template, Limits: s.Limits, PerService: s.PerService,
-			VolumeLimit: s.VolumeLimit, VolumeLimits: s.VolumeLimits,
+		Settings: dispatch.Settings{Classes: s.Classes, Keys: s.Keys, Template: s.Template,
+			Limits: s.Limits, PerService: s.PerService, VolumeLimit: s.VolumeLimit, VolumeLimits: s.VolumeLimits,
 			DeadlineBase: s.Deadline.Base, DeadlinePerGiB: s.Deadline.PerGiB, Grace: s.Grace}}
 	tr := &track.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("track"), Count: n.Count,
 		Settings: track.Settings{Classes: s.Classes, Grace: s.Grace, StampKey: backup.StampKey}}
@@ -117,7 +117,8 @@ func Names() []string {
 // Report is the function report alone, as [All] has it.
 func (n Needs) Report() *report.Function {
 	s := n.Settings
-	f := &report.Function{Ledger: n.Ledger, Cloud: n.Cloud, Mail: n.Mail, Theme: n.Theme, Log: n.Log.With("function", "report"), Count: n.Count, Settings: s.Report}
+	f := &report.Function{Ledger: n.Ledger, Cloud: n.Cloud, Mail: n.Mail, Theme: n.Theme,
+		Log: n.Log.With("function", "report"), Count: n.Count, Settings: s.Report}
 	f.Settings.Classes, f.Settings.Keys, f.Settings.Deadline = s.Classes, s.Keys, s.Deadline
 	if f.Theme == nil {
 		f.Theme = words.Builtin()

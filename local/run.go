@@ -96,7 +96,8 @@ func lacks(s process.Settings) string {
 		if why != "" {
 			why += "; "
 		}
-		why += fmt.Sprintf("STAFFELN_AMQP_URLS is not set: without notifications, changes are seen after up to %s instead of seconds", s.ReconcilePeriod)
+		why += fmt.Sprintf("STAFFELN_AMQP_URLS is not set: without notifications, "+
+			"changes are seen after up to %s instead of seconds", s.ReconcilePeriod)
 	}
 	return why
 }
@@ -115,7 +116,8 @@ func deliver(g *process.Group, p *process.Process, connector bool, every functio
 		}
 		invoker = &cloudevents.Client{Base: s.FunctionURL.Reveal(), HTTP: cloudevents.HTTP(secure)}
 	}
-	invoker = runtime.Wrap(invoker, runtime.Observed(runtime.Logged(log), p.Metrics.Observe), runtime.Timeout(invocationTimeout))
+	invoker = runtime.Wrap(invoker, runtime.Observed(runtime.Logged(log), p.Metrics.Observe),
+		runtime.Timeout(invocationTimeout))
 	router := runtime.NewRouter(wired, invoker)
 
 	// A ledger that is out of reach for a while does not make the process unready:
@@ -146,7 +148,9 @@ func deliver(g *process.Group, p *process.Process, connector bool, every functio
 		if t.Sharded {
 			shards = p.Ledger.Shards()
 		}
-		runner.Timers = append(runner.Timers, timer.Timer{Name: t.Function, Every: t.Every, Shards: shards, AtStart: t.Function == "reconcile"})
+		runner.Timers = append(runner.Timers, timer.Timer{
+			Name: t.Function, Every: t.Every, Shards: shards, AtStart: t.Function == "reconcile",
+		})
 	}
 	g.Go("timers", runner.Run)
 	g.Go("gauges", func(ctx context.Context) error { return watch(ctx, p, consumer) })

@@ -380,7 +380,8 @@ func stamps(k Known, all []verdict, enrolled map[string]backup.Enrolment, points
 
 // Dues says when volumes are due by the policies of now, and warns of those that have no
 // restore point as young as promised.
-func Dues(volumes []backup.Protected, runs []backup.Run, set backup.Settings, now time.Time) (due []Due, overdue []Warning) {
+func Dues(volumes []backup.Protected, runs []backup.Run, set backup.Settings, now time.Time) (
+	due []Due, overdue []Warning) {
 	busy := map[string]bool{}
 	for _, r := range runs {
 		busy[r.Volume] = true

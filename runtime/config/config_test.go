@@ -295,7 +295,7 @@ func TestAllComplaintsAtOnce(t *testing.T) {
 func TestRemoved(t *testing.T) {
 	for key := range removed {
 		_, err := Load([]string{Prefix + key + "=5s"})
-		if err == nil || !strings.HasPrefix(err.Error(), Prefix+key+": no longer a setting: ") || !strings.HasSuffix(err.Error(), ". Remove it") {
+		if want := Prefix + key + ": no longer a setting: " + removed[key] + ". Remove it"; err == nil || err.Error() != want {
 			t.Errorf("%s: %v", key, err)
 		}
 		if slices.ContainsFunc(Settings(), func(s Setting) bool { return s.Name == Prefix+key }) {
@@ -437,7 +437,9 @@ func pair(t *testing.T) (path string) {
 
 // Every tag of the structs is one that the loader knows what to do with.
 func TestTags(t *testing.T) {
-	for _, typ := range []reflect.Type{reflect.TypeFor[Config](), reflect.TypeFor[Class](), reflect.TypeFor[TLSClient](), reflect.TypeFor[TLSServer]()} {
+	for _, typ := range []reflect.Type{
+		reflect.TypeFor[Config](), reflect.TypeFor[Class](), reflect.TypeFor[TLSClient](), reflect.TypeFor[TLSServer](),
+	} {
 		for _, f := range fields(typ) {
 			for _, bound := range []string{f.Min, f.Max} {
 				if _, err := time.ParseDuration(bound); bound != "" && f.Type == reflect.TypeFor[time.Duration]() && err != nil {
@@ -486,7 +488,8 @@ func TestManual(t *testing.T) {
 		if def != "" && !strings.HasPrefix(def, "as ") {
 			def = "`" + def + "`"
 		}
-		want = append(want, fmt.Sprintf("| %s | %s | %s | %s |", strings.Join(names, "<br>"), cell.Replace(def), cell.Replace(s.Unit), cell.Replace(about[s.Field])))
+		want = append(want, fmt.Sprintf("| %s | %s | %s | %s |", strings.Join(names, "<br>"),
+			cell.Replace(def), cell.Replace(s.Unit), cell.Replace(about[s.Field])))
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -499,7 +502,8 @@ func TestManual(t *testing.T) {
 		}
 	}
 	if d := cmp.Diff(got, want); d != "" {
-		t.Errorf("%s has other headings and tables (-) than these (+), which belong there:\n%s\n%s", path, d, strings.Join(want, "\n"))
+		t.Errorf("%s has other headings and tables (-) than these (+), which belong there:\n%s\n%s",
+			path, d, strings.Join(want, "\n"))
 	}
 }
 

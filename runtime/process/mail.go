@@ -30,7 +30,8 @@ func (p *Process) Mailer() *mail.Post {
 				t.TLSClientConfig = secure
 				transport = t
 			}
-			m.Channels = append(m.Channels, mail.Resend{Sender: from, Key: s.ResendAPIKey.Reveal(), URL: s.ResendURL.Reveal(), Timeout: mailTimeout, Transport: transport})
+			m.Channels = append(m.Channels, mail.Resend{Sender: from, Key: s.ResendAPIKey.Reveal(), URL: s.ResendURL.Reveal(),
+				Timeout: mailTimeout, Transport: transport})
 		case config.ChannelSMTP:
 			secure, err := s.SMTPTLS.Config()
 			if err != nil {

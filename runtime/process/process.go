@@ -178,7 +178,8 @@ func (p *Process) openstack(ctx context.Context) (cloud *openstack.Cloud, err er
 // ctx ends. The error is one of the settings.
 func (p *Process) ConnectLater(ctx context.Context) error {
 	if p.Settings.RedisURL == "" {
-		p.Log.WarnContext(ctx, "running with less", "why", "STAFFELN_REDIS_URL is not set: a backup whose metadata was stripped is known by its maker alone")
+		p.Log.WarnContext(ctx, "running with less",
+			"why", "STAFFELN_REDIS_URL is not set: a backup whose metadata was stripped is known by its maker alone")
 	} else if err := p.redis(); err != nil {
 		return err
 	}

@@ -55,8 +55,11 @@ func Read(environ []string) (Settings, error) {
 func (s Settings) Functions() functions.Settings {
 	return functions.Settings{
 		Settings: s.Rules(),
-		Report: report.Settings{Schedule: s.ReportPeriod, Patience: patience(s.ReportPeriod), Recipients: s.ReportRecipients,
-			Domain: s.ReportDomain, Blind: s.ReportAddressing == config.Blind, Operators: s.ReportOperators, LockMail: s.LockMail},
+		Report: report.Settings{
+			Schedule: s.ReportPeriod, Patience: patience(s.ReportPeriod), Recipients: s.ReportRecipients,
+			Domain: s.ReportDomain, Blind: s.ReportAddressing == config.Blind, Operators: s.ReportOperators,
+			LockMail: s.LockMail,
+		},
 	}
 }
 

@@ -69,12 +69,12 @@ func TestClassesInheritTheDefault(t *testing.T) {
 
 // Every setting that functions decide by reaches them.
 func TestRules(t *testing.T) {
-	s, err := Read(append([]string{"STAFFELN_VOLUME_FILTER_TAG=in", "STAFFELN_VOLUME_SKIP_TAG=out", "STAFFELN_SCHEDULE_KEY=when",
-		"STAFFELN_RETENTION_KEY=long", "STAFFELN_OVERRIDES=no", "STAFFELN_OVERRIDE_MIN_PERIOD=2h", "STAFFELN_OVERRIDE_MAX_PERIOD=48h",
-		"STAFFELN_OVERRIDE_MIN_RETENTION=3d", "STAFFELN_NAME_TEMPLATE={VOLUME_ID}-{BACKUP_DATE}", "STAFFELN_MAX_RUNNING=9",
+	s, err := Read(append([]string{"STAFFELN_VOLUME_FILTER_TAG=in", "STAFFELN_VOLUME_SKIP_TAG=out",
+		"STAFFELN_SCHEDULE_KEY=when", "STAFFELN_RETENTION_KEY=long", "STAFFELN_OVERRIDES=no", "STAFFELN_OVERRIDE_MIN_PERIOD=2h",
+		"STAFFELN_OVERRIDE_MAX_PERIOD=48h", "STAFFELN_OVERRIDE_MIN_RETENTION=3d", "STAFFELN_NAME_TEMPLATE={VOLUME_ID}-{BACKUP_DATE}", "STAFFELN_MAX_RUNNING=9",
 		"STAFFELN_MAX_RUNNING_PER_PROJECT=4", "STAFFELN_MAX_RUNNING_PER_BACKEND=3", "STAFFELN_VOLUME_LIMIT=8",
-		"STAFFELN_VOLUME_LIMITS=alpha=5", "STAFFELN_DEADLINE_BASE=2h", "STAFFELN_DEADLINE_PER_GIB=3m", "STAFFELN_API_TIMEOUT=20s",
-		"STAFFELN_ORPHAN_RETENTION=1w", "STAFFELN_BRAKE_PERCENT=40", "STAFFELN_BRAKE_FROM=6", "STAFFELN_RECONCILE_PERIOD=5m",
+		"STAFFELN_VOLUME_LIMITS=alpha=5", "STAFFELN_DEADLINE_BASE=2h", "STAFFELN_DEADLINE_PER_GIB=3m",
+		"STAFFELN_API_TIMEOUT=20s", "STAFFELN_ORPHAN_RETENTION=1w", "STAFFELN_BRAKE_PERCENT=40", "STAFFELN_BRAKE_FROM=6", "STAFFELN_RECONCILE_PERIOD=5m",
 		"STAFFELN_BACKUPS_PERIOD=3h"}, credentials...))
 	if err != nil {
 		t.Fatal(err)
@@ -91,8 +91,9 @@ func TestRules(t *testing.T) {
 		Keys: backup.Keys{OptIn: "in", Skip: "out", Schedule: "when", Retention: "long",
 			MinPeriod: 2 * time.Hour, MaxPeriod: 48 * time.Hour, MinRetention: age("3d")},
 		Template: "{VOLUME_ID}-{BACKUP_DATE}", Limits: backup.Limits{Cloud: 9, Project: 4, Backend: 3}, PerService: 10,
-		VolumeLimit: 8, VolumeLimits: map[string]int{"alpha": 5}, Deadline: backup.TimeLimit{Base: 2 * time.Hour, PerGiB: 3 * time.Minute},
-		Grace: 50 * time.Second, Orphan: age("1w"), Brake: backup.Brake{Percent: 40, From: 6},
+		VolumeLimit: 8, VolumeLimits: map[string]int{"alpha": 5},
+		Deadline: backup.TimeLimit{Base: 2 * time.Hour, PerGiB: 3 * time.Minute},
+		Grace:    50 * time.Second, Orphan: age("1w"), Brake: backup.Brake{Percent: 40, From: 6},
 		Period: 5 * time.Minute, BackupsPeriod: 3 * time.Hour,
 	}
 	if got := s.Functions().Settings; !reflect.DeepEqual(got, want) {
@@ -154,7 +155,10 @@ func TestLettersGoAsTheSettingsSay(t *testing.T) {
 
 // A digest does not wait longer than half of its period.
 func TestPatience(t *testing.T) {
-	for period, want := range map[string]time.Duration{"daily@06:00": 2 * time.Hour, "0 6 * * 1": 2 * time.Hour, "4h": 2 * time.Hour, "1h": 30 * time.Minute, "10s": 5 * time.Second} {
+	for period, want := range map[string]time.Duration{
+		"daily@06:00": 2 * time.Hour, "0 6 * * 1": 2 * time.Hour, "4h": 2 * time.Hour,
+		"1h": 30 * time.Minute, "10s": 5 * time.Second,
+	} {
 		s, err := backup.ParseSchedule(period)
 		if err != nil {
 			t.Fatal(err)
