@@ -96,8 +96,8 @@ type Settings struct {
 	Operators []string
 	// LockMail tells owners and operators of an attempt on a locked class at once.
 	LockMail bool
-	// DeadlineBase and DeadlinePerGiB say when a backup is given up on.
-	DeadlineBase, DeadlinePerGiB time.Duration
+	// Deadline is how long a backup may run.
+	Deadline backup.TimeLimit
 }
 
 // Function is report, ready to run.
@@ -324,7 +324,7 @@ func (f *Function) summarise(ctx context.Context, r backup.Reporting, s *shard, 
 		Runs: runs, Removed: removed,
 		Project: backup.Project{ID: r.Project}, From: r.Last, To: to, Zone: f.Settings.Schedule.Zone(), Held: removals.Held, Failing: r.Failing,
 		Volumes: s.volumes[r.Project], Enrolments: s.enrolments[r.Project],
-		Classes: f.Settings.Classes, Keys: f.Settings.Keys, DeadlineBase: f.Settings.DeadlineBase, DeadlinePerGiB: f.Settings.DeadlinePerGiB,
+		Classes: f.Settings.Classes, Keys: f.Settings.Keys, Deadline: f.Settings.Deadline,
 	}
 	var err error
 	if in.Records, err = f.Ledger.Records(ctx, r.Project); err != nil {

@@ -70,7 +70,8 @@ type Config struct {
 	Queue string
 	// MaxLength bounds the queue, in messages; the oldest make room. Default: 100,000.
 	MaxLength int
-	// TTL is how old a message in the queue may become. Default: 1 h.
+	// TTL is how old a message in the queue may become. Default: 24 h. By then reconcile has
+	// found what it tells of many times over.
 	TTL time.Duration
 
 	// Prefetch is how many unacknowledged messages a connection holds. Default: 300.
@@ -131,7 +132,7 @@ func (c Config) withDefaults() Config {
 	}
 	c.RetryDelays = slices.Clone(c.RetryDelays)
 	or(&c.MaxLength, 100_000)
-	orTime(&c.TTL, time.Hour)
+	orTime(&c.TTL, 24*time.Hour)
 	or(&c.Prefetch, 300)
 	or(&c.Workers, 64)
 	orTime(&c.Timeout, 5*time.Minute)

@@ -29,7 +29,7 @@ import (
 // digests are the settings with which they are sent, soon.
 func (s *scene) digests(port int, with map[string]string) map[string]string {
 	env := s.settings(map[string]string{
-		"STAFFELN_REDIS_URL": s.ledger(), "STAFFELN_REPORT_PERIOD": "10s", "STAFFELN_REPORT_INTERVAL": "1s",
+		"STAFFELN_REDIS_URL": s.ledger(), "STAFFELN_REPORT_PERIOD": "10s",
 		"STAFFELN_MAIL_CHANNELS": "smtp", "STAFFELN_MAIL_FROM": "Backups <backups@staffeln.test>",
 		"STAFFELN_SMTP_HOST": "127.0.0.1", "STAFFELN_SMTP_PORT": strconv.Itoa(port), "STAFFELN_SMTP_TLS": "none",
 	})
@@ -580,9 +580,9 @@ func (o *postOffice) cut(step string) bool {
 	return o.hook != nil && o.hook(step)
 }
 
-// mailTimeout is the program's MAIL_TIMEOUT. An answer that comes within half of it
+// mailTimeout is the program's. An answer that comes within half of it
 // is known to have been heard.
-const mailTimeout = 4 * time.Second
+const mailTimeout = 30 * time.Second
 
 var (
 	receiver = regexp.MustCompile(`(?i)\r\nRCPT TO:<([^>]*)>`)
@@ -722,9 +722,9 @@ func digestsOnce(s *scene) {
 	env := s.digests(office.port, map[string]string{
 		"STAFFELN_INCLUDE_PROJECTS": only(p), "STAFFELN_BACKUP_PERIOD": s.cloud.beat.String(),
 		"STAFFELN_FULL_BACKUP_DEPTH": "1000",
-		// A digest does not wait for the runs that are always under way.
-		"STAFFELN_REPORT_PATIENCE": "0s", "STAFFELN_REPORT_PERIOD": "5s",
-		"STAFFELN_MAIL_TIMEOUT": mailTimeout.String(), "STAFFELN_TEMPLATES": templates,
+		// There are always runs under way, for which a digest waits for half of its period.
+		"STAFFELN_REPORT_PERIOD": "5s",
+		"STAFFELN_TEMPLATES":     templates,
 	})
 	run := s.start(env)
 

@@ -43,7 +43,7 @@ func killedInALoop(t *testing.T, processes int) {
 	env := b.digests(post.Port, map[string]string{
 		"STAFFELN_RECONCILE_PERIOD": "10s", "STAFFELN_BACKUP_PERIOD": "4s", "STAFFELN_RETENTION_TIME": "8s",
 		"STAFFELN_FULL_BACKUP_DEPTH": "1",
-		"STAFFELN_BRAKE_PERCENT":     "100", "STAFFELN_REPORT_RECIPIENTS": owner, "STAFFELN_REPORT_PATIENCE": "0s",
+		"STAFFELN_BRAKE_PERCENT":     "100", "STAFFELN_REPORT_RECIPIENTS": owner,
 		"STAFFELN_REPORT_PERIOD": "5s",
 		"STAFFELN_TEMPLATES":     templates,
 	})

@@ -143,8 +143,7 @@ func (s *scene) history(p *project, env map[string]string, fulls int, volumes ..
 	s.t.Helper()
 	env = maps.Clone(env)
 	env["STAFFELN_BACKUP_PERIOD"] = s.cloud.beat.String()
-	env["STAFFELN_RETENTION_INTERVAL"] = "1h"
-	run := s.start(env)
+	run := s.start(env, "--every-retention=1h")
 	writes, written := 0, time.Now()
 	p.until(6*time.Minute, fmt.Sprintf("every volume has %d full backups", fulls), func() string {
 		have, newest := map[string]int{}, backupRow{}
