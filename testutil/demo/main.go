@@ -235,7 +235,7 @@ func (s *show) Handle(_ context.Context, r slog.Record) error {
 		return nil
 	case "digest made":
 		return nil
-	case "volume overdue", "server cannot take the time of its backup now":
+	case "volume overdue", "last-backup-time not written":
 		return nil
 	}
 	subject, why := volume, a["why"]
