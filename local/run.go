@@ -23,11 +23,12 @@ import (
 )
 
 type runCommand struct {
-	// These are for tests, which have no time to wait. Zero is the interval below.
+	// These are for tests, which have no time to wait. Zero is what is in force otherwise.
 	EveryDispatch  time.Duration `hidden:""`
 	EveryTrack     time.Duration `hidden:""`
 	EveryRetention time.Duration `hidden:""`
 	EveryReport    time.Duration `hidden:""`
+	MailTimeout    time.Duration `hidden:""`
 }
 
 // invocationTimeout bounds one invocation: far above what any takes, so that a
@@ -58,6 +59,7 @@ func (c runCommand) Run(ctx context.Context) error {
 	process.RedisLog(log)
 	p := process.New(s, log)
 	defer p.Close()
+	p.MailTimeout = c.MailTimeout
 	return p.Run(ctx, func(g *process.Group) error { return work(g, p, c.every(), log) })
 }
 

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"net/http"
 	"time"
 
@@ -14,7 +15,7 @@ const mailTimeout = 30 * time.Second
 
 // Mailer sends letters as the settings say.
 func (p *Process) Mailer() *mail.Post {
-	s := p.Settings
+	s, timeout := p.Settings, cmp.Or(p.MailTimeout, mailTimeout)
 	m := &mail.Post{Log: p.Log.With("function", "report"), Count: p.Metrics.Count}
 	from := mail.Sender{From: s.MailFrom, ReplyTo: s.MailReplyTo}
 	for _, name := range s.MailChannels {
@@ -31,7 +32,7 @@ func (p *Process) Mailer() *mail.Post {
 				transport = t
 			}
 			m.Channels = append(m.Channels, mail.Resend{Sender: from, Key: s.ResendAPIKey.Reveal(), URL: s.ResendURL.Reveal(),
-				Timeout: mailTimeout, Transport: transport})
+				Timeout: timeout, Transport: transport})
 		case config.ChannelSMTP:
 			secure, err := s.SMTPTLS.Config()
 			if err != nil {
@@ -39,7 +40,7 @@ func (p *Process) Mailer() *mail.Post {
 				p.Log.Error("TLS to the mail server", "err", err)
 			}
 			m.Channels = append(m.Channels, mail.SMTP{Sender: from, Host: s.SMTPHost, Port: s.SMTPPort, Security: s.SMTPSecurity,
-				User: s.SMTPUser, Password: s.SMTPPassword.Reveal(), TLS: secure, Timeout: mailTimeout})
+				User: s.SMTPUser, Password: s.SMTPPassword.Reveal(), TLS: secure, Timeout: timeout})
 		default:
 			m.Channels = append(m.Channels, mail.Log{Log: m.Log})
 		}

@@ -35,9 +35,11 @@ type Process struct {
 	Cloud   *openstack.Cloud
 	Metrics *metrics.Metrics
 	// Mail is what [Process.Build] gives to the functions; nil for what the settings say.
-	Mail      report.Mail
-	Functions []runtime.Function
-	Log       *slog.Logger
+	Mail report.Mail
+	// MailTimeout is how long sending one mail may take; zero is 30 s.
+	MailTimeout time.Duration
+	Functions   []runtime.Function
+	Log         *slog.Logger
 
 	embedded *ledger.Embed
 	// What the policy check may ask, as soon as it is connected.

@@ -582,7 +582,7 @@ func (o *postOffice) cut(step string) bool {
 
 // mailTimeout is the program's. An answer that comes within half of it
 // is known to have been heard.
-const mailTimeout = 30 * time.Second
+const mailTimeout = 4 * time.Second
 
 var (
 	receiver = regexp.MustCompile(`(?i)\r\nRCPT TO:<([^>]*)>`)

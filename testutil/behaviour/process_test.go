@@ -181,8 +181,12 @@ func (p *process) hears() string {
 
 // prepare is the program with a free address for its health; an empty value
 // leaves a variable out.
-// quick makes the program look every second for what is due.
-var quick = []string{"--every-dispatch=1s", "--every-track=1s", "--every-retention=1s", "--every-report=1s"}
+// quick makes the program look every second for what is due, and wait for mail servers no
+// longer than a test can.
+var quick = []string{
+	"--every-dispatch=1s", "--every-track=1s", "--every-retention=1s", "--every-report=1s",
+	"--mail-timeout=" + mailTimeout.String(),
+}
 
 func (s *scene) prepare(env map[string]string, args ...string) *process {
 	s.t.Helper()
