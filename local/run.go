@@ -29,6 +29,7 @@ type runCommand struct {
 	EveryRetention time.Duration `hidden:""`
 	EveryReport    time.Duration `hidden:""`
 	MailTimeout    time.Duration `hidden:""`
+	Patience       time.Duration `hidden:""`
 }
 
 // invocationTimeout bounds one invocation: far above what any takes, so that a
@@ -59,7 +60,7 @@ func (c runCommand) Run(ctx context.Context) error {
 	process.RedisLog(log)
 	p := process.New(s, log)
 	defer p.Close()
-	p.MailTimeout = c.MailTimeout
+	p.MailTimeout, p.Patience = c.MailTimeout, c.Patience
 	return p.Run(ctx, func(g *process.Group) error { return work(g, p, c.every(), log) })
 }
 

@@ -7,7 +7,7 @@ var removed = map[string]string{
 	"TRACK_INTERVAL":      "open runs are looked at every 5s",
 	"RETENTION_INTERVAL":  "projects with old backups are looked for every 5s",
 	"REPORT_INTERVAL":     "due digests are looked for every 30s",
-	"REPORT_PATIENCE":     "a digest waits 2h for open runs, or half of REPORT_PERIOD where that is shorter",
+	"REPORT_PATIENCE":     "a digest waits 2h for open runs and for retention",
 	"MAIL_TIMEOUT":        "sending one mail may take 30s",
 	"RUNNING_PER_SERVICE": "10 backups run for each cinder-backup service, and MAX_RUNNING bounds all of them",
 	"POLICY_RATE":         "the policy check looks up 50 backups a second",

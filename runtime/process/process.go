@@ -4,6 +4,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,10 +37,12 @@ type Process struct {
 	Metrics *metrics.Metrics
 	// Mail is what [Process.Build] gives to the functions; nil for what the settings say.
 	Mail report.Mail
-	// MailTimeout is how long sending one mail may take; zero is 30 s.
-	MailTimeout time.Duration
-	Functions   []runtime.Function
-	Log         *slog.Logger
+	// MailTimeout is how long sending one mail may take; zero is 30 s. Patience is how long a
+	// digest waits for open runs; zero is 2 h.
+	MailTimeout, Patience time.Duration
+
+	Functions []runtime.Function
+	Log       *slog.Logger
 
 	embedded *ledger.Embed
 	// What the policy check may ask, as soon as it is connected.
@@ -227,6 +230,7 @@ func (p *Process) Build(cloud functions.Cloud) {
 func (p *Process) Needs(cloud functions.Cloud) functions.Needs {
 	n := functions.Needs{Ledger: p.Ledger, Cloud: cloud, Mail: p.Mail, Settings: p.Settings.Functions(), Log: p.Log,
 		Count: p.Metrics.Count}
+	n.Settings.Report.Patience = cmp.Or(p.Patience, n.Settings.Report.Patience)
 	if n.Mail == nil {
 		n.Mail = p.Mailer()
 	}

@@ -56,7 +56,7 @@ func (s Settings) Functions() functions.Settings {
 	return functions.Settings{
 		Settings: s.Rules(),
 		Report: report.Settings{
-			Schedule: s.ReportPeriod, Patience: patience(s.ReportPeriod), Recipients: s.ReportRecipients,
+			Schedule: s.ReportPeriod, Patience: patience, Recipients: s.ReportRecipients,
 			Domain: s.ReportDomain, Blind: s.ReportAddressing == config.Blind, Operators: s.ReportOperators,
 			LockMail: s.LockMail,
 		},
@@ -87,10 +87,8 @@ func (s Settings) Rules() backup.Settings {
 const perService = 10
 
 // patience is how long after the end of its period a digest waits for open runs and for
-// retention: 2 h, or half of a short period, so that periods do not pile up.
-func patience(period backup.Schedule) time.Duration {
-	return min(2*time.Hour, period.Interval(time.Unix(0, 0))/2)
-}
+// retention. Runs that take longer are rare; the next digest tells of them.
+const patience = 2 * time.Hour
 
 // Policies are the classes, the default one among them.
 func (s Settings) Policies() backup.Classes {

@@ -153,22 +153,6 @@ func TestLettersGoAsTheSettingsSay(t *testing.T) {
 	}
 }
 
-// A digest does not wait longer than half of its period.
-func TestPatience(t *testing.T) {
-	for period, want := range map[string]time.Duration{
-		"daily@06:00": 2 * time.Hour, "0 6 * * 1": 2 * time.Hour, "4h": 2 * time.Hour,
-		"1h": 30 * time.Minute, "10s": 5 * time.Second,
-	} {
-		s, err := backup.ParseSchedule(period)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := patience(s); got != want {
-			t.Errorf("%s: %s, want %s", period, got, want)
-		}
-	}
-}
-
 // A template that cannot be used is told, loudly, and digests go on.
 func TestABrokenTemplateIsTold(t *testing.T) {
 	dir := t.TempDir()

@@ -722,11 +722,10 @@ func digestsOnce(s *scene) {
 	env := s.digests(office.port, map[string]string{
 		"STAFFELN_INCLUDE_PROJECTS": only(p), "STAFFELN_BACKUP_PERIOD": s.cloud.beat.String(),
 		"STAFFELN_FULL_BACKUP_DEPTH": "1000",
-		// There are always runs under way, for which a digest waits for half of its period.
 		"STAFFELN_REPORT_PERIOD": "5s",
 		"STAFFELN_TEMPLATES":     templates,
 	})
-	run := s.start(env)
+	run := s.start(env, impatient)
 
 	// One digest, which is the same however often it is tried.
 	p.until(2*time.Minute, "a digest is tried with a server that hangs", p.tried(1))
@@ -788,7 +787,7 @@ func digestsOnce(s *scene) {
 		s.t.Errorf("told to stop, the program said: %v", err)
 	}
 	env["STAFFELN_BACKUP_PERIOD"] = s.settings(nil)["STAFFELN_BACKUP_PERIOD"]
-	run = s.start(env)
+	run = s.start(env, impatient)
 	want := map[string]bool{}
 	p.until(3*time.Minute, "everybody is told of all runs", p.impatient(func() string {
 		rows := p.backups()

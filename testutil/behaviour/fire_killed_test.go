@@ -49,7 +49,7 @@ func killedInALoop(t *testing.T, processes int) {
 	})
 	var all []*process
 	for range processes {
-		all = append(all, b.burn(env))
+		all = append(all, b.burn(env, impatient))
 	}
 	b.optIn(m...)
 	b.backedUp(m...)

@@ -146,9 +146,9 @@ func (b *blaze) env(with map[string]string) map[string]string {
 }
 
 // burn starts the program.
-func (b *blaze) burn(with map[string]string) *process {
+func (b *blaze) burn(with map[string]string, flags ...string) *process {
 	b.t.Helper()
-	return b.start(b.env(with))
+	return b.start(b.env(with), flags...)
 }
 
 // until polls for as long as anything may take.

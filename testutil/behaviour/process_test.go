@@ -188,6 +188,9 @@ var quick = []string{
 	"--mail-timeout=" + mailTimeout.String(),
 }
 
+// impatient makes digests not wait for runs, where there are always some under way.
+const impatient = "--patience=1ms"
+
 func (s *scene) prepare(env map[string]string, args ...string) *process {
 	s.t.Helper()
 	if args[0] == "run" {
