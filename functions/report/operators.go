@@ -235,8 +235,8 @@ func (f *Function) letter(ctx context.Context, t troubles, slot time.Time) backu
 	if t.unverified > 0 {
 		about = append(about, count(t.unverified, "backup")+" unverified")
 		fmt.Fprintf(&b, "\n%s with our metadata and an unknown maker (staffeln plan names them). They are kept and count\n"+
-			"for nothing. Let the service user see who made backups (infra/cinder), or adopt them (staffeln\n"+
-			"adopt).\n", count(t.unverified, "backup"))
+			"for nothing. Let the service user see who made backups (infra/cinder), or adopt them\n"+
+			"(staffeln adopt).\n", count(t.unverified, "backup"))
 	}
 	return backup.Letter{At: slot, Subject: "Backups: " + strings.Join(about, ", "), Text: b.String(), List: "operators"}
 }
