@@ -206,7 +206,7 @@ func TestWhatToStart(t *testing.T) {
 }
 
 func showStart(s Start) string {
-	words := []string{"go", "adopt", "done", "skip", "wait", "fail"}[s.Do]
+	words := []string{"go", "adopt", "done", "skip", "wait", "fail", "queue", "later"}[s.Do]
 	if s.Do == Adopt {
 		words += " " + s.Backup.ID
 	}
