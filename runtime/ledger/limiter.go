@@ -11,8 +11,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A Limiter is the pace at which all processes together ask OpenStack. It may be
-// used by several goroutines.
+// A Limiter limits the rate of requests to OpenStack of all processes together. It may be used
+// by several goroutines.
 type Limiter struct {
 	rate      *redis_rate.Limiter
 	perSecond int
@@ -106,7 +106,7 @@ func (l *Limiter) Allow(ctx context.Context, what string, perSecond int) (bool, 
 	return r.Allowed > 0, nil
 }
 
-// leave lets Redis alone for a while.
+// leave opens the circuit breaker: Redis is not asked for paceDown.
 func (l *Limiter) leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -3,9 +3,7 @@ package ledger
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,8 +11,8 @@ import (
 	"staffeln/functions/backup"
 )
 
-// badID says why an id is refused, nil if it is not. Ids are part of keys and of
-// rows, and come from messages that anybody may have sent.
+// badID says why an id is refused; nil if it is valid. Ids are part of keys and rows, and come
+// from messages that anybody may have sent.
 func badID(kind string, ids ...string) error {
 	for _, id := range ids {
 		if !goodID(id) {
@@ -55,8 +53,8 @@ func readMicros(s string) (time.Time, error) {
 	return time.UnixMicro(n).UTC(), nil
 }
 
-// readNumber reads a whole number. strconv's own error would hold all of what is
-// none, and anything may stand in a row that somebody has broken.
+// readNumber reads a whole number. The error is bounded: strconv's own would contain the whole
+// text, and a broken row may contain anything.
 func readNumber(s string) (int64, error) {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
@@ -65,11 +63,10 @@ func readNumber(s string) (int64, error) {
 	return n, nil
 }
 
-// maxCount is more than there is of anything, and low enough to be added up and
-// multiplied.
+// maxCount is more than any real count, and low enough that sums and products do not overflow.
 const maxCount = 1 << 40
 
-// readCount reads how many there are of something.
+// readCount reads a number from 0 to maxCount.
 func readCount(s string) (int, error) {
 	n, err := readNumber(s)
 	if err == nil && (n < 0 || n > maxCount) {
@@ -78,8 +75,8 @@ func readCount(s string) (int, error) {
 	return int(n), err
 }
 
-// fromJSON reads what [toJSON] has written. encoding/json quotes what it does not
-// like, at any length.
+// fromJSON reads what [toJSON] has written. The error is bounded, since encoding/json quotes
+// invalid text at any length.
 func fromJSON(row string, into any) error {
 	if err := json.Unmarshal([]byte(row), into); err != nil {
 		return fmt.Errorf("not our JSON: %.200s", err)
@@ -87,7 +84,7 @@ func fromJSON(row string, into any) error {
 	return nil
 }
 
-// named is an id of Redis's for an error: a bad one in quotes, and cut.
+// named returns an id from Redis for an error; an invalid one is quoted and cut.
 func named(id string) string {
 	if goodID(id) {
 		return id
@@ -103,8 +100,7 @@ func scoreTime(f float64) time.Time {
 	return time.UnixMicro(int64(f)).UTC()
 }
 
-// word makes any text one word of a row, "-" for none. Ids and the usual words
-// stay as they are.
+// word encodes any text as one word of a row, "-" for "". Ids and ordinary words stay as they are.
 func word(s string) string {
 	switch s {
 	case "":
@@ -152,7 +148,7 @@ func readState(row string) (s backup.State, err error) {
 	return s, nil
 }
 
-// factsRow is a volume's facts as JSON, without what the row says already.
+// factsRow is a volume's facts as JSON, without the fields that are elsewhere in the row.
 func factsRow(v backup.Protected) string {
 	v.Volume, v.Project, v.Created, v.Attempt.Since = "", "", utc(v.Created), utc(v.Attempt.Since)
 	return slim(toJSON(v))
@@ -178,7 +174,7 @@ func readVolume(id, row string) (v backup.Protected, servers []string, err error
 	return v, strings.FieldsFunc(head[3], func(r rune) bool { return r == ',' }), nil
 }
 
-// enrolmentRow is an enrolment as JSON, without what the row says already.
+// enrolmentRow is an enrolment as JSON, without the fields that are elsewhere in the row.
 func enrolmentRow(e backup.Enrolment) string {
 	e.Server, e.Project, e.Attempt.Since = "", "", utc(e.Attempt.Since)
 	return slim(toJSON(e))
@@ -219,8 +215,8 @@ func readRun(row string) (r backup.Run, err error) {
 	return r, err
 }
 
-// isRun says why what was read under that name is no run that anything can be done
-// about; nil if it is one. name is what it is to be called by.
+// isRun says why a run that was read cannot be used; nil if it can. name is the name of its row,
+// called the name that the row should have.
 func isRun(r backup.Run, name, called string) error {
 	if err := badRun(r); err != nil {
 		return err
@@ -278,7 +274,7 @@ func readRecord(id, row string) (r backup.Record, err error) {
 	return r, nil
 }
 
-// proofs are the letters that stand for them in rows.
+// proofs are the letters of proofs in rows.
 var proofs = map[string]backup.Proof{"m": backup.ByMaker, "r": backup.ByRun, "o": backup.ByOperator}
 
 func proofLetter(p backup.Proof) string {
@@ -288,245 +284,7 @@ func proofLetter(p backup.Proof) string {
 	return string(p[0])
 }
 
-// moment is a time to make something due at, with none for long ago: a score, with
-// room below it.
-func moment(t time.Time) string {
-	if t.IsZero() {
-		return "1000000"
-	}
-	return micros(t)
-}
-
-// retentionRows are the two rows of a project's retention: "LOOKED BACKUPS CHAINS
-// REMOVALS LOSSES RELEASED MOST" without the zeros at the end, to follow the
-// version, and the rest as JSON, "" where that says nothing.
-func retentionRows(r backup.Retention) (row, doing string) {
-	o := r.Outlook
-	row = fmt.Sprintf("%s %d %d %d %d %s %d", micros(r.Looked), o.Backups, o.Chains, o.Removals, o.Losses, micros(r.Released), r.Most)
-	for strings.HasSuffix(row, " 0") {
-		row = strings.TrimSuffix(row, " 0")
-	}
-	r.Outlook, r.Looked, r.Released, r.Most = backup.Outlook{}, time.Time{}, time.Time{}, 0
-	r.Announced = utc(r.Announced)
-	removals, gone := r.Removals, r.Gone
-	r.Removals, r.Gone = nil, nil
-	for id, g := range removals {
-		if r.Removals == nil {
-			r.Removals = make(map[string]backup.Removal, len(removals))
-		}
-		r.Removals[id] = sound(g)
-	}
-	for id, a := range gone {
-		if r.Gone == nil {
-			r.Gone = make(map[string]backup.Absence, len(gone))
-		}
-		a.Since = utc(a.Since)
-		r.Gone[id] = a
-	}
-	if doing = toJSON(r); doing == "{}" {
-		doing = ""
-	}
-	return row, doing
-}
-
-// sound is a removal as JSON can hold it.
-func sound(g backup.Removal) backup.Removal {
-	g.Created, g.Asked, g.Ended, g.Again = utc(g.Created), utc(g.Asked), utc(g.Ended), utc(g.Again)
-	return g
-}
-
-// readRetention reads "VERSION.NONCE LOOKED BACKUPS CHAINS REMOVALS LOSSES RELEASED MOST"
-// and the JSON of what is being done.
-func readRetention(project, row, doing string) (r backup.Retention, err error) {
-	if doing != "" {
-		if err := fromJSON(doing, &r); err != nil {
-			return r, fmt.Errorf("project %s: %w", named(project), err)
-		}
-	}
-	r.Project = project
-	var n [8]int64
-	f := strings.Fields(row)
-	if len(f) > len(n) {
-		return r, fmt.Errorf("project %s: not a row: %.60q", named(project), row)
-	}
-	for i, s := range f {
-		if i == 0 {
-			s, _, _ = strings.Cut(s, ".")
-		}
-		if n[i], err = readNumber(s); err != nil {
-			return r, fmt.Errorf("project %s: %w", named(project), err)
-		}
-		// The brake adds these up: one that is below zero would lift it from others.
-		if (i >= 2 && i <= 5 || i == 7) && (n[i] < 0 || n[i] > maxCount) {
-			return r, fmt.Errorf("project %s: not a count: %.40q", named(project), s)
-		}
-	}
-	at := func(n int64) time.Time { return scoreTime(float64(n)) }
-	r.Version, r.Looked = n[0], at(n[1])
-	r.Outlook = backup.Outlook{Backups: int(n[2]), Chains: int(n[3]), Removals: int(n[4]), Losses: int(n[5])}
-	r.Released, r.Most = at(n[6]), int(n[7])
-	return r, nil
-}
-
-// isRetention says why what was read of a project is none that anything can be
-// removed by; nil if it is one.
-func isRetention(r backup.Retention) error {
-	for id, g := range r.Removals {
-		if !goodID(id) || g.Backup != id {
-			return fmt.Errorf("project %s: a removal of %.40q under %.40q", named(r.Project), g.Backup, id)
-		}
-	}
-	for id := range r.Gone {
-		if !goodID(id) {
-			return fmt.Errorf("project %s: %.40q is missed, which is no volume", named(r.Project), id)
-		}
-	}
-	return nil
-}
-
-// reportingRow is what is remembered of a project's digests as JSON, "{}" where that
-// is nothing.
-func reportingRow(r backup.Reporting) string {
-	r.Last, r.Failing, r.Errors = utc(r.Last), soundTimes(r.Failing), soundRuns(r.Errors)
-	r.Alarms = maps.Clone(r.Alarms)
-	for id, a := range r.Alarms {
-		a.Since, a.Done, a.Again = utc(a.Since), utc(a.Done), utc(a.Again)
-		r.Alarms[id] = a
-	}
-	if r.Pending != nil {
-		p := *r.Pending
-		p.Digest, p.Failing, p.Again = soundDigest(p.Digest), soundTimes(p.Failing), utc(p.Again)
-		r.Pending = &p
-	}
-	return toJSON(r)
-}
-
-func soundTimes(times map[string]time.Time) map[string]time.Time {
-	out := maps.Clone(times)
-	for id, t := range out {
-		out[id] = utc(t)
-	}
-	return out
-}
-
-func soundRuns(runs []backup.DigestRun) []backup.DigestRun {
-	out := slices.Clone(runs)
-	for i := range out {
-		r := &out[i]
-		r.Slot, r.Started, r.Ended, r.FailingSince = utc(r.Slot), utc(r.Started), utc(r.Ended), utc(r.FailingSince)
-	}
-	return out
-}
-
-// soundDigest is a digest as JSON can hold it.
-func soundDigest(d backup.Digest) backup.Digest {
-	d.From, d.To = utc(d.From), utc(d.To)
-	d.Backups.Full, d.Gigabytes.Full = utc(d.Backups.Full), utc(d.Gigabytes.Full)
-	d.Runs, d.Removed = soundRuns(d.Runs), slices.Clone(d.Removed)
-	for i := range d.Removed {
-		d.Removed[i] = sound(d.Removed[i])
-	}
-	return d
-}
-
-// readReporting reads "VERSION.NONCE ASIDE" and the JSON.
-func readReporting(project, row string) (r backup.Reporting, err error) {
-	head, body, _ := strings.Cut(row, "\n")
-	version, _, _ := strings.Cut(head, " ")
-	version, _, _ = strings.Cut(version, ".")
-	if r.Version, err = readNumber(version); err == nil {
-		err = fromJSON(body, &r)
-	}
-	if err != nil {
-		return r, fmt.Errorf("project %s: %w", named(project), err)
-	}
-	r.Project = project
-	return r, nil
-}
-
-func removalRow(g backup.Removal) string { return toJSON(sound(g)) }
-
-func readRemoval(row string) (g backup.Removal, err error) {
-	err = fromJSON(row, &g)
-	return g, err
-}
-
-// What scripts read as JSON. All values are text, for Lua's numbers do not hold
-// a time.
-
-type runArg struct {
-	Project string `json:"project"`
-	Slot    string `json:"slot"`
-	Attempt string `json:"attempt"`
-	Backup  string `json:"backup"`
-	Nonce   string `json:"nonce"`
-}
-
-func argOfRun(r backup.Run, nonce string) runArg {
-	return runArg{Project: r.Project, Slot: slotOf(r), Attempt: strconv.Itoa(r.Attempt), Backup: word(r.Backup), Nonce: nonce}
-}
-
-func slotOf(r backup.Run) string { return micros(r.Slot.Truncate(time.Second)) }
-
-type recordArg struct {
-	ID      string `json:"id"`
-	Volume  string `json:"volume"`
-	Project string `json:"project"`
-	Parent  string `json:"parent"`
-	Facts   string `json:"facts"`
-	Policy  string `json:"policy"`
-	Proof   string `json:"proof"` // its letter, or ""
-	Fresh   bool   `json:"fresh,omitempty"`
-}
-
-func argOfRecord(r backup.Record) recordArg {
-	return recordArg{ID: r.ID, Volume: r.Volume, Project: r.Project, Parent: word(r.Parent),
-		Facts: recordFacts(r), Policy: r.Policy, Proof: proofLetter(r.Proof)}
-}
-
-// recordOfRun is what is known of a backup as soon as Cinder has given it an id.
-func recordOfRun(r backup.Run) recordArg {
-	if r.Backup == "" {
-		return recordArg{}
-	}
-	a := argOfRecord(backup.Record{ID: r.Backup, Volume: r.Volume, Project: r.Project, Slot: r.Slot,
-		Kind: r.Kind, Status: "creating", Created: r.Started, Size: r.Size, Proof: backup.ByRun})
-	a.Fresh = true
-	return a
-}
-
-type watchArg struct {
-	Name    string `json:"name"`
-	JSON    string `json:"json"`
-	At      string `json:"at"`
-	Project string `json:"project"`
-	Backup  string `json:"backup"`
-}
-
-func argOfWatch(r backup.Run, at time.Time) watchArg {
-	return watchArg{Name: watchName(r), JSON: runRow(r), At: micros(at), Project: r.Project, Backup: word(r.Backup)}
-}
-
-type closingArg struct {
-	runArg
-	Volume   string     `json:"volume"`
-	Name     string     `json:"name"`
-	JSON     string     `json:"json"`
-	State    string     `json:"state"`
-	Due      string     `json:"due"`
-	Ended    string     `json:"ended"`
-	Now      string     `json:"now"` // of the retention's next look
-	Final    bool       `json:"final,omitempty"`
-	Complete bool       `json:"complete,omitempty"`
-	Remove   bool       `json:"remove,omitempty"`
-	Keep     string     `json:"keep"`
-	Stamp    string     `json:"stamp,omitempty"`
-	Servers  []string   `json:"servers,omitempty"`
-	Watch    *watchArg  `json:"watch,omitempty"`
-	Record   *recordArg `json:"record,omitempty"`
-}
-
-// utc is a time as JSON can hold it.
+// utc is a time as JSON can hold it: in UTC, and 1970 if the year has more than four digits.
 func utc(t time.Time) time.Time {
 	switch {
 	case t.IsZero():
@@ -537,7 +295,7 @@ func utc(t time.Time) time.Time {
 	return t.UTC()
 }
 
-// toJSON is for our own plain structs, which always can be.
+// toJSON encodes our own plain structs, which cannot fail.
 func toJSON(v any) string {
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"staffeln/functions/backup"
 )
 
-// MostAhead is how far ahead anything can be planned: a look, a stamp, a discard. What
-// is further ahead was planned by a clock that was wrong then, and counts as come.
+// MostAhead is how far ahead a look, a stamp or a discard can be planned. A time that is further
+// ahead was written by a wrong clock, and counts as past.
 const MostAhead = 48 * time.Hour
 
 // come is the members of a zset whose time has come, the longest waiting first, and
@@ -35,8 +35,8 @@ func (l *Ledger) come(ctx context.Context, set string, now time.Time, max int) (
 	return all[:min(len(all), max)], nil
 }
 
-// waiting reads what has come of a zset, with its fields of a hash. One whose field
-// went in between is left out.
+// waiting calls each for the members of a zset whose time has come, with their fields of a hash.
+// A member without a field is left out.
 func (l *Ledger) waiting(ctx context.Context, set, rows string, now time.Time, max int, each func(id, row string) error) error {
 	ids, err := l.come(ctx, set, now, max)
 	if err != nil || len(ids) == 0 {

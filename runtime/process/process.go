@@ -4,6 +4,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,7 +36,11 @@ type Process struct {
 	Cloud   *openstack.Cloud
 	Metrics *metrics.Metrics
 	// Mail is what [Process.Build] gives to the functions; nil for what the settings say.
-	Mail      report.Mail
+	Mail report.Mail
+	// MailTimeout is how long sending one mail may take; zero is 30 s. Patience is how long a
+	// digest waits for open runs; zero is 2 h.
+	MailTimeout, Patience time.Duration
+
 	Functions []runtime.Function
 	Log       *slog.Logger
 
@@ -67,6 +72,10 @@ func Opened(ctx context.Context, s Settings, log *slog.Logger) (*Process, error)
 	return p, nil
 }
 
+// policyRate is how many look-ups a second the policy checks of all processes make together.
+// Cinder's own questions hold the whole backup and need none, so this bounds strangers.
+const policyRate = 50
+
 // policy builds the policy check, which goes on without what is not connected.
 func (p *Process) policy() runtime.Function {
 	s := p.Settings
@@ -90,7 +99,7 @@ func (p *Process) policy() runtime.Function {
 			return nil
 		},
 		Settings: policy.Settings{
-			Roles: s.PolicyRoles, Users: s.PolicyUsers, Rate: s.PolicyRate, Token: s.OperatorToken.Reveal(),
+			Roles: s.PolicyRoles, Users: s.PolicyUsers, Rate: policyRate, Token: s.OperatorToken.Reveal(),
 			Classes: s.Policies(), Orphan: s.OrphanRetention,
 		},
 		Log: p.Log, Count: p.Metrics.Count, Now: time.Now,
@@ -109,7 +118,7 @@ func (p *Process) redis() error {
 		}
 		p.embedded, p.Redis = e, e.Client()
 	} else {
-		secure, err := s.RedisTLS()
+		secure, err := s.RedisTLS.Config()
 		if err != nil {
 			return err
 		}
@@ -174,7 +183,8 @@ func (p *Process) openstack(ctx context.Context) (cloud *openstack.Cloud, err er
 // ctx ends. The error is one of the settings.
 func (p *Process) ConnectLater(ctx context.Context) error {
 	if p.Settings.RedisURL == "" {
-		p.Log.WarnContext(ctx, "running with less", "why", "STAFFELN_REDIS_URL is not set: a backup whose metadata was stripped is known by its maker alone")
+		p.Log.WarnContext(ctx, "running with less",
+			"why", "STAFFELN_REDIS_URL is not set: a backup whose metadata was stripped is known by its maker alone")
 	} else if err := p.redis(); err != nil {
 		return err
 	}
@@ -220,6 +230,7 @@ func (p *Process) Build(cloud functions.Cloud) {
 func (p *Process) Needs(cloud functions.Cloud) functions.Needs {
 	n := functions.Needs{Ledger: p.Ledger, Cloud: cloud, Mail: p.Mail, Settings: p.Settings.Functions(), Log: p.Log,
 		Count: p.Metrics.Count}
+	n.Settings.Report.Patience = cmp.Or(p.Patience, n.Settings.Report.Patience)
 	if n.Mail == nil {
 		n.Mail = p.Mailer()
 	}

@@ -30,8 +30,8 @@ local function hold(projects, project, by)
 end
 
 -- servers: SERVER -> "PROJECT TICKET STAMP\nENROLMENT"
--- A row that is none counts as not there, so that the next reading writes it anew;
--- whoever reads it out says that it is none.
+-- A malformed row is treated as missing here, so that the next enrolment writes it anew.
+-- Readers in Go report it.
 local function readServer(servers, id)
   local s = redis.call('HGET', servers, id)
   if not s then return nil end
@@ -46,8 +46,8 @@ end
 
 -- volumes: VOLUME -> "PROJECT TICKET AGAIN SERVER,SERVER\nFACTS\nSTATE"
 -- AGAIN is when an enrolment last wanted the volume looked at anew; it is '0'
--- once dispatch has been handed the volume since. A row that is none counts as not
--- there, as a server's does.
+-- once dispatch has been handed the volume since. A malformed row is treated as missing,
+-- like a server's.
 local function readVolume(volumes, id, project)
   local s = redis.call('HGET', volumes, id)
   if not s then return nil end
@@ -65,8 +65,8 @@ local function writeVolume(volumes, id, v)
     v.servers .. '\n' .. v.facts .. '\n' .. state)
 end
 
--- A state is "LASTSLOT LASTCOMPLETE REST"; one that is none says nothing. A script
--- that broke off over it would have done half of its work.
+-- A state is "LASTSLOT LASTCOMPLETE REST". A malformed one is treated as empty, because a
+-- script that failed here would have done half of its work.
 local function splitState(state)
   if not string.match(state, '^%d+ %d+ ') then state = NOTHING end
   return string.match(state, '^(%d+) (%d+) (.*)$')
