@@ -65,32 +65,11 @@ type Cloud interface {
 	CreateBackup(ctx context.Context, project string, r backup.Request) (id string, err error)
 }
 
-// Settings are the operator's.
-type Settings struct {
-	Classes  backup.Classes
-	Keys     backup.Keys
-	Template string // of backup names
-	// Limits bound the runs under way; zero ones are derived, see [backup.Bounds].
-	// PerService is how many backups one cinder-backup service is given at a time.
-	Limits     backup.Limits
-	PerService int
-	// VolumeLimit is how many volumes of a project may be protected, 0 for any
-	// number; VolumeLimits are those of single projects, by id or name.
-	VolumeLimit  int
-	VolumeLimits map[string]int
-	// DeadlineBase and DeadlinePerGiB say when a backup is given up on, see
-	// [backup.Deadline].
-	DeadlineBase, DeadlinePerGiB time.Duration
-	// Grace is how long a request may be under way to Cinder: longer than any
-	// client waits for an answer.
-	Grace time.Duration
-}
-
 // Function is dispatch, ready to run.
 type Function struct {
 	Ledger   Ledger
 	Cloud    Cloud
-	Settings Settings
+	Settings backup.Settings
 	Log      *slog.Logger
 	// Count counts what happened; see the metrics.
 	Count func(name string, n float64, labels ...string)

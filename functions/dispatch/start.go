@@ -65,7 +65,7 @@ func (f *Function) run(d *Decision, now time.Time) backup.Run {
 	r := backup.Run{
 		Volume: d.Volume, Project: d.Project, Slot: d.Turn.Slot, Attempt: d.Start.Attempt, Kind: d.Start.Kind,
 		Archived: d.Start.Archived, State: backup.Requested, Started: now, Why: d.Start.Why, Theirs: d.Start.Theirs,
-		Deadline:   backup.Deadline(now, v.Size, f.Settings.DeadlineBase, f.Settings.DeadlinePerGiB),
+		Deadline:   now.Add(f.Settings.Deadline.Of(v.Size)),
 		VolumeName: v.Name, Class: d.Policy.Class, Size: v.Size, Backend: v.Backend,
 		Nonce: rand.Text(),
 	}

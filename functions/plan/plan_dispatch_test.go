@@ -39,8 +39,9 @@ func TestThePlanSaysWhatDispatchDoes(t *testing.T) {
 		planned := s.Make(f, f.Read)
 		tick := &tick{Facts: f, silent: silent, did: map[string]string{}, backend: map[string]string{}}
 		function := dispatch.Function{Ledger: tick, Cloud: tick, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Count: func(string, float64, ...string) {},
-			Settings: dispatch.Settings{Classes: s.Classes, Keys: s.Keys, Template: "{VOLUME_NAME}", Limits: s.Limits, PerService: s.PerService,
-				VolumeLimit: s.VolumeLimit, VolumeLimits: s.VolumeLimits, DeadlineBase: time.Hour, Grace: time.Minute}}
+			Settings: backup.Settings{Classes: s.Classes, Keys: s.Keys, Template: "{VOLUME_NAME}", Limits: s.Limits,
+				PerService: s.PerService, VolumeLimit: s.VolumeLimit, VolumeLimits: s.VolumeLimits,
+				Deadline: backup.TimeLimit{Base: time.Hour}, Grace: time.Minute}}
 		if err := function.Dispatch(t.Context(), events.Tick{At: f.Read}); err != nil && len(silent) == 0 {
 			t.Fatal(err)
 		}
