@@ -20,7 +20,8 @@ func BenchmarkPlan(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	classes := backup.Classes{backup.Default: {Class: backup.Default, Schedule: sched, Spread: time.Hour, Depth: 6, Retention: backup.Age{Days: 30}}}
+	classes := backup.Classes{backup.Default: {Class: backup.Default, Schedule: sched, Spread: time.Hour, Depth: 6,
+		Retention: backup.Age{Days: 30}}}
 	var due []backup.Protected
 	for i := range 10000 {
 		due = append(due, backup.Protected{
@@ -41,7 +42,8 @@ func BenchmarkPlan(b *testing.B) {
 		}
 		facts := dispatch.Facts{Now: now, Room: backup.NewRoom(backup.Limits{Cloud: 20000, Project: 20}, backup.InFlight{}),
 			Ask: func(d *dispatch.Decision) dispatch.Answer {
-				return dispatch.Answer{Facts: backup.Facts{Volume: backup.Volume{ID: d.Volume, Status: "in-use", Size: 10}, Quota: quota}}
+				return dispatch.Answer{Facts: backup.Facts{Volume: backup.Volume{ID: d.Volume, Status: "in-use", Size: 10},
+					Quota: quota}}
 			}}
 		for d := range dispatch.Choose(turns, facts) {
 			if d.Start.Do == backup.Go {

@@ -48,8 +48,10 @@ func TestLook(t *testing.T) {
 		want string
 	}{
 		{"its slot has come", func(*backup.Protected) {}, "go: slot 20261122T020000Z"},
-		{"its slot is done", func(v *backup.Protected) { v.State.LastSlot = slot }, "later until 23T02:00: slot 20261122T020000Z is done"},
-		{"its class has a blackout", func(v *backup.Protected) { v.Enrolments[0].Class = "office" }, "wait until 22T06:00: blackout 00:00-06:00"},
+		{"its slot is done", func(v *backup.Protected) { v.State.LastSlot = slot },
+			"later until 23T02:00: slot 20261122T020000Z is done"},
+		{"its class has a blackout", func(v *backup.Protected) { v.Enrolments[0].Class = "office" },
+			"wait until 22T06:00: blackout 00:00-06:00"},
 		{"it was put off, and that is not over", func(v *backup.Protected) {
 			v.State.Waiting, v.State.Why, v.State.Theirs, v.State.Due = slot, "volume is reserved", true, now.Add(time.Minute)
 		}, "wait until 22T03:01, theirs: volume is reserved"},
@@ -59,7 +61,8 @@ func TestLook(t *testing.T) {
 		{"the second attempt's time has not come", func(v *backup.Protected) {
 			v.State.Retry, v.State.Why, v.State.Due = slot, "rados", now.Add(time.Minute)
 		}, "wait until 22T03:01: rados"},
-		{"the second attempt's time has come", func(v *backup.Protected) { v.State.Retry, v.State.Why = slot, "rados" }, "go: second attempt: rados"},
+		{"the second attempt's time has come",
+			func(v *backup.Protected) { v.State.Retry, v.State.Why = slot, "rados" }, "go: second attempt: rados"},
 		{"yesterday's slot was waited for in vain", func(v *backup.Protected) {
 			v.State.LastSlot, v.State.Waiting, v.State.Why = yesterday.AddDate(0, 0, -1), yesterday, "volume is reserved"
 		}, "lost 21T02:00 attempt 1: could not start within its slot: volume is reserved; go: slot 20261122T020000Z"},
@@ -68,8 +71,10 @@ func TestLook(t *testing.T) {
 		}, "lost 21T02:00 attempt 2: could not start within its slot: rados; go: slot 20261122T020000Z"},
 		{"a slot is lost, and the next is in a blackout", func(v *backup.Protected) {
 			v.Enrolments[0].Class = "office"
-			v.State.LastSlot, v.State.Waiting, v.State.Why = yesterday.AddDate(0, 0, -1), yesterday, "cloud limit: 3 of 3 running"
-		}, "lost 21T02:00 attempt 1: could not start within its slot: cloud limit: 3 of 3 running; wait until 22T06:00: blackout 00:00-06:00"},
+			v.State.LastSlot, v.State.Waiting, v.State.Why =
+				yesterday.AddDate(0, 0, -1), yesterday, "cloud limit: 3 of 3 running"
+		}, "lost 21T02:00 attempt 1: could not start within its slot: cloud limit: 3 of 3 running; " +
+			"wait until 22T06:00: blackout 00:00-06:00"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := volume("a1")
@@ -177,7 +182,8 @@ func TestChoose(t *testing.T) {
 	for _, c := range []struct{ name, due, limits, cloud, want string }{
 		{"nothing is due", "", "", "", ""},
 		{"a volume is due, and there is room", "a1", "", "", "a1 " + full},
-		{"two projects are due: one volume of each in turn", "a1 a2 b1", "", "", "a1 " + full + "; b1 " + full + "; a2 " + full},
+		{"two projects are due: one volume of each in turn", "a1 a2 b1", "", "",
+			"a1 " + full + "; b1 " + full + "; a2 " + full},
 		{"the project with fewer runs under way is first", "a1 b1", "a=1", "", "b1 " + full + "; a1 " + full},
 		{"the cloud is full: it queues", "a1 b1", "cloud=1", "", "a1 " + full + "; b1 queue: cloud limit: 1 of 1 running"},
 		{"the project is full: it queues, and another project starts", "a1 a2 b1", "project=1", "",
@@ -187,22 +193,34 @@ func TestChoose(t *testing.T) {
 			"a1 " + full + "; b1 queue: limit of backend ceph: 1 of 1 running; c1 " + full},
 
 		{"the quota is full: the slot fails", "a1", "", "a=2/2", "a1 fail, theirs: quota exceeded: 2 of 2 backups"},
-		{"the quota has room for one: the next fails", "a1 a2", "", "a=1/2", "a1 " + full + "; a2 fail, theirs: quota exceeded: 2 of 2 backups"},
-		{"another project's quota is its own", "a1 b1", "", "a=2/2 b=1/2", "a1 fail, theirs: quota exceeded: 2 of 2 backups; b1 " + full},
-		{"the project's volume limit: the oldest are in", "a3 a2", "", "a<2", "a3 fail, theirs: volume limit exceeded: 9 of 2 volumes; a2 " + full},
-		{"the volume is in no state for it: it waits", "a1", "", "a1=reserved", "a1 wait until 22T03:00, theirs: volume is reserved"},
-		{"its owner wants it left out", "a1", "", "a1=skip", "a1 skip until 23T02:00, theirs: volume metadata skip-volume-backup=yes"},
-		{"the volume is not there", "a1", "", "a1=missing", "a1 wait until 22T03:00, theirs: volume not found in its project"},
-		{"Cinder has the slot's backup: it is adopted", "a1", "", "a1=asked", "a1 adopt: backup b-a1 of this run is there already (creating)"},
-		{"and takes room, but nothing of the quota", "a1 a2 a3", "cloud=2", "a1=asked a=1/2", "a1 adopt: backup b-a1 of this run is there already (creating); a2 " + full + "; a3 queue: cloud limit: 2 of 2 running"},
-		{"its slot is done, and the ledger forgot", "a1", "", "a1=known", "a1 done: backup b-a1 of this run is there already (available), and known"},
+		{"the quota has room for one: the next fails", "a1 a2", "", "a=1/2",
+			"a1 " + full + "; a2 fail, theirs: quota exceeded: 2 of 2 backups"},
+		{"another project's quota is its own", "a1 b1", "", "a=2/2 b=1/2",
+			"a1 fail, theirs: quota exceeded: 2 of 2 backups; b1 " + full},
+		{"the project's volume limit: the oldest are in", "a3 a2", "", "a<2",
+			"a3 fail, theirs: volume limit exceeded: 9 of 2 volumes; a2 " + full},
+		{"the volume is in no state for it: it waits", "a1", "", "a1=reserved",
+			"a1 wait until 22T03:00, theirs: volume is reserved"},
+		{"its owner wants it left out", "a1", "", "a1=skip",
+			"a1 skip until 23T02:00, theirs: volume metadata skip-volume-backup=yes"},
+		{"the volume is not there", "a1", "", "a1=missing",
+			"a1 wait until 22T03:00, theirs: volume not found in its project"},
+		{"Cinder has the slot's backup: it is adopted", "a1", "", "a1=asked",
+			"a1 adopt: backup b-a1 of this run is there already (creating)"},
+		{"and takes room, but nothing of the quota", "a1 a2 a3", "cloud=2", "a1=asked a=1/2",
+			"a1 adopt: backup b-a1 of this run is there already (creating); a2 " + full +
+				"; a3 queue: cloud limit: 2 of 2 running"},
+		{"its slot is done, and the ledger forgot", "a1", "", "a1=known",
+			"a1 done: backup b-a1 of this run is there already (available), and known"},
 
 		{"a volume that does not start leaves its room to the next", "a1 b1 c1", "cloud=1", "a=2/2 b1=reserved",
 			"a1 fail, theirs: quota exceeded: 2 of 2 backups; b1 wait until 22T03:00, theirs: volume is reserved; c1 " + full},
-		{"also to the next of its project", "a1 a2", "project=1", "a1=skip", "a1 skip until 23T02:00, theirs: volume metadata skip-volume-backup=yes; a2 " + full},
+		{"also to the next of its project", "a1 a2", "project=1", "a1=skip",
+			"a1 skip until 23T02:00, theirs: volume metadata skip-volume-backup=yes; a2 " + full},
 		{"a project that does not answer keeps its room: the others are not asked", "a1 b1", "cloud=1", "a=silent",
 			"a1 wait until 22T03:01: OpenStack did not answer: no; b1 queue: cloud limit: 1 of 1 running"},
-		{"it keeps nobody else from starting where there is more", "a1 b1", "cloud=2", "a=silent", "a1 wait until 22T03:01: OpenStack did not answer: no; b1 " + full},
+		{"it keeps nobody else from starting where there is more", "a1 b1", "cloud=2", "a=silent",
+			"a1 wait until 22T03:01: OpenStack did not answer: no; b1 " + full},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var due []*Decision
@@ -210,7 +228,8 @@ func TestChoose(t *testing.T) {
 				due = append(due, Look(volume(w), classes(), now))
 			}
 			l, running := limits(c.limits)
-			f := Facts{Now: now, Keys: backup.Keys{Skip: "skip-volume-backup"}, Flight: running, Room: backup.NewRoom(l, running), Ask: answers(c.cloud)}
+			f := Facts{Now: now, Keys: backup.Keys{Skip: "skip-volume-backup"}, Flight: running,
+				Room: backup.NewRoom(l, running), Ask: answers(c.cloud)}
 			var got []string
 			for d := range Choose(due, f) {
 				got = append(got, d.Volume+" "+show(d))
@@ -245,9 +264,11 @@ func TestPaused(t *testing.T) {
 		want     string
 	}{
 		{"nothing holds", up, backup.InFlight{}, ""},
-		{"no service is up", backup.Services{Known: true}, backup.InFlight{}, "nothing starts: no cinder-backup service is up"},
+		{"no service is up", backup.Services{Known: true}, backup.InFlight{},
+			"nothing starts: no cinder-backup service is up"},
 		{"nobody may know whether one is", backup.Services{}, backup.InFlight{}, ""},
-		{"a pause", up, backup.InFlight{Paused: now.Add(time.Second), PausedWhy: "no service"}, "nothing starts until 2026-11-22T03:00:01Z: no service"},
+		{"a pause", up, backup.InFlight{Paused: now.Add(time.Second), PausedWhy: "no service"},
+			"nothing starts until 2026-11-22T03:00:01Z: no service"},
 		{"a pause that is over", up, backup.InFlight{Paused: now, PausedWhy: "no service"}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -255,7 +276,8 @@ func TestPaused(t *testing.T) {
 			if why != c.want {
 				t.Errorf("got %q, want %q", why, c.want)
 			}
-			for d := range Choose([]*Decision{Look(volume("a1"), classes(), now)}, Facts{Paused: why, Room: backup.NewRoom(backup.Limits{Cloud: 1}, c.flight), Ask: answers("")}) {
+			for d := range Choose([]*Decision{Look(volume("a1"), classes(), now)},
+				Facts{Paused: why, Room: backup.NewRoom(backup.Limits{Cloud: 1}, c.flight), Ask: answers("")}) {
 				if (d.Start.Do == backup.Wait) != (why != "") {
 					t.Errorf("%s", show(d))
 				}
@@ -277,15 +299,18 @@ func TestChooseKeepsTheLimitsAndWastesNoRoom(t *testing.T) {
 			for i := range rapid.IntRange(0, 4).Draw(t, "volumes") {
 				id := fmt.Sprint(p, i+1)
 				due = append(due, Look(volume(id), classes(), now))
-				if how := rapid.SampledFrom([]string{"", "", "skip", "reserved", "missing", "asked", "known"}).Draw(t, "volume"); how != "" {
+				if how := rapid.SampledFrom([]string{"", "", "skip", "reserved", "missing", "asked", "known"}).
+					Draw(t, "volume"); how != "" {
 					words = append(words, id+"="+how)
 				}
 			}
 		}
-		l := backup.Limits{Cloud: rapid.IntRange(0, 6).Draw(t, "cloud"), Project: rapid.IntRange(1, 3).Draw(t, "of a project")}
+		l := backup.Limits{Cloud: rapid.IntRange(0, 6).Draw(t, "cloud"),
+			Project: rapid.IntRange(1, 3).Draw(t, "of a project")}
 		taken, seen := map[string]int{}, 0
 		ask := answers(strings.Join(words, " "))
-		f := Facts{Now: now, Keys: backup.Keys{Skip: "skip-volume-backup"}, Room: backup.NewRoom(l, backup.InFlight{}), Ask: ask}
+		f := Facts{Now: now, Keys: backup.Keys{Skip: "skip-volume-backup"},
+			Room: backup.NewRoom(l, backup.InFlight{}), Ask: ask}
 		for d := range Choose(due, f) {
 			seen++
 			a := ask(d)

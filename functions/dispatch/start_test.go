@@ -22,7 +22,8 @@ func TestPlainer(t *testing.T) {
 		want string
 	}{
 		{"Cinder took it", inc, nil, ""},
-		{"an incremental that has to be full", inc, refused(backup.NeedsFull), "full: full: Cinder refused an incremental: no"},
+		{"an incremental that has to be full", inc, refused(backup.NeedsFull),
+			"full: full: Cinder refused an incremental: no"},
 		{"a full one cannot be more so", full, refused(backup.NeedsFull), ""},
 		{"an archive container that Cinder does not like", archived, refused(backup.Operator),
 			"full: not archived: Cinder refused the archive container: no"},

@@ -24,21 +24,25 @@ import (
 // cloud and the ledger are like: which volumes start, of which kind, into which container
 // and attempt; which fail or wait, and why.
 func TestThePlanSaysWhatDispatchDoes(t *testing.T) {
-	s := settingsOf(t, nights, "STAFFELN_SPREAD_WINDOW=1h", "STAFFELN_CLASS_GOLD_PERIOD=1h", "STAFFELN_CLASS_FULL_FULL_BACKUP_DEPTH=0",
-		"STAFFELN_CLASS_OFFICE_BLACKOUT=03:00-06:00", "STAFFELN_CLASS_VAULT_ARCHIVE_CONTAINER=vault", "STAFFELN_CLASS_VAULT_BACKUP_CONTAINER=usual")
+	s := settingsOf(t, nights, "STAFFELN_SPREAD_WINDOW=1h", "STAFFELN_CLASS_GOLD_PERIOD=1h",
+		"STAFFELN_CLASS_FULL_FULL_BACKUP_DEPTH=0", "STAFFELN_CLASS_OFFICE_BLACKOUT=03:00-06:00",
+		"STAFFELN_CLASS_VAULT_ARCHIVE_CONTAINER=vault", "STAFFELN_CLASS_VAULT_BACKUP_CONTAINER=usual")
 	happened := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		s := s
-		s.Limits = backup.Limits{Cloud: rapid.IntRange(0, 8).Draw(t, "cloud limit"), Project: rapid.IntRange(0, 4).Draw(t, "project limit"),
+		s.Limits = backup.Limits{Cloud: rapid.IntRange(0, 8).Draw(t, "cloud limit"),
+			Project: rapid.IntRange(0, 4).Draw(t, "project limit"),
 			Backend: rapid.IntRange(0, 2).Draw(t, "backend limit")}
 		s.VolumeLimit = rapid.IntRange(0, 4).Draw(t, "volume limit")
 		if rapid.Bool().Draw(t, "a limit of its own") {
-			s.VolumeLimits = map[string]int{rapid.SampledFrom([]string{"p", "name of p"}).Draw(t, "of"): rapid.IntRange(0, 3).Draw(t, "own limit")}
+			of := rapid.SampledFrom([]string{"p", "name of p"}).Draw(t, "of")
+			s.VolumeLimits = map[string]int{of: rapid.IntRange(0, 3).Draw(t, "own limit")}
 		}
 		f, silent := someFacts(t, s)
 		planned := s.Make(f, f.Read)
 		tick := &tick{Facts: f, silent: silent, did: map[string]string{}, backend: map[string]string{}}
-		function := dispatch.Function{Ledger: tick, Cloud: tick, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Count: func(string, float64, ...string) {},
+		function := dispatch.Function{Ledger: tick, Cloud: tick, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			Count: func(string, float64, ...string) {},
 			Settings: backup.Settings{Classes: s.Classes, Keys: s.Keys, Template: "{VOLUME_NAME}", Limits: s.Limits,
 				PerService: s.PerService, VolumeLimit: s.VolumeLimit, VolumeLimits: s.VolumeLimits,
 				Deadline: backup.TimeLimit{Base: time.Hour}, Grace: time.Minute}}
@@ -54,7 +58,8 @@ func TestThePlanSaysWhatDispatchDoes(t *testing.T) {
 			}
 		}
 	})
-	for _, do := range []plan.Do{plan.Start, plan.Queue, plan.Adopt, plan.Wait, plan.Fail, plan.Running, plan.Skip, plan.Later} {
+	for _, do := range []plan.Do{plan.Start, plan.Queue, plan.Adopt, plan.Wait, plan.Fail, plan.Running,
+		plan.Skip, plan.Later} {
 		if happened[string(do)] == 0 {
 			t.Errorf("nothing was ever planned to %s: this proves little (%v)", do, happened)
 		}
@@ -96,18 +101,21 @@ func saidOf(row plan.Backup, f plan.Facts) string {
 func someFacts(t *rapid.T, s plan.Settings) (f plan.Facts, silent map[string]bool) {
 	now := rapid.SampledFrom([]time.Time{night.Add(10 * time.Minute), night.Add(time.Hour), night.Add(9 * time.Hour),
 		night.AddDate(0, 0, -21).Add(time.Hour), night.AddDate(0, 0, 9).Add(5 * time.Hour)}).Draw(t, "now")
-	f = plan.Facts{Read: now, Clock: now, Projects: map[string]backup.Project{}, Quotas: map[string]backup.Quota{}, QuotaErrors: map[string]string{},
+	f = plan.Facts{Read: now, Clock: now, Projects: map[string]backup.Project{},
+		Quotas: map[string]backup.Quota{}, QuotaErrors: map[string]string{},
 		Services: backup.Services{Known: true, Up: rapid.SampledFrom([]int{0, 1, 1, 1, 2, 2, 2}).Draw(t, "up")},
 		Memory: &plan.Memory{Ready: map[string]bool{}, Volumes: map[string]backup.Protected{}, Runs: map[string]backup.Run{},
 			Records: map[string][]backup.Record{}, Retention: map[string]backup.Retention{},
-			Flight: backup.InFlight{ByProject: map[string]int{}, ByBackend: map[string]int{}, Halvings: rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(t, "halvings")}}}
+			Flight: backup.InFlight{ByProject: map[string]int{}, ByBackend: map[string]int{},
+				Halvings: rapid.SampledFrom([]int{0, 0, 0, 1}).Draw(t, "halvings")}}}
 	silent = map[string]bool{}
 	if rapid.IntRange(0, 9).Draw(t, "pause") == 0 {
 		f.Memory.Flight.Paused, f.Memory.Flight.PausedWhy = now.Add(time.Minute), "strain"
 	}
 	for _, p := range []string{"p", "q", "r"} {
 		f.Projects[p], f.Memory.Ready[p] = backup.Project{ID: p, Name: "name of " + p}, true
-		f.Quotas[p] = backup.Quota{Backups: backup.Usage{Limit: rapid.SampledFrom([]int{-1, 0, 3, 4}).Draw(t, "quota"), Used: rapid.IntRange(0, 4).Draw(t, "used")},
+		f.Quotas[p] = backup.Quota{Backups: backup.Usage{Limit: rapid.SampledFrom([]int{-1, 0, 3, 4}).Draw(t, "quota"),
+			Used: rapid.IntRange(0, 4).Draw(t, "used")},
 			Gigabytes: backup.Usage{Limit: rapid.SampledFrom([]int{-1, -1, 20}).Draw(t, "gigabytes"), Used: 10}}
 		if silent[p] = rapid.IntRange(0, 9).Draw(t, "silent") == 0; silent[p] {
 			delete(f.Quotas, p)
@@ -131,14 +139,16 @@ var errSilent = &backup.CloudError{Fault: backup.Retry, Status: 503, Message: "n
 func someVolume(t *rapid.T, s plan.Settings, f *plan.Facts, project, id string) {
 	now := f.Read
 	pick := func(name string, of ...string) string { return rapid.SampledFrom(of).Draw(t, name) }
-	v := backup.Volume{ID: id, Name: "name of " + id, Project: project, Size: rapid.IntRange(2, 3).Draw(t, "size"), Metadata: map[string]string{},
-		Status: pick("status", "in-use", "in-use", "in-use", "reserved"), Backend: pick("backend", "", "ceph", "lvm"),
+	v := backup.Volume{ID: id, Name: "name of " + id, Project: project, Size: rapid.IntRange(2, 3).Draw(t, "size"),
+		Metadata: map[string]string{},
+		Status:   pick("status", "in-use", "in-use", "in-use", "reserved"), Backend: pick("backend", "", "ceph", "lvm"),
 		Created: now.AddDate(0, -2, rapid.IntRange(0, 3).Draw(t, "created"))}
 	if rapid.IntRange(0, 7).Draw(t, "skip") == 0 {
 		v.Metadata["skip-volume-backup"] = "yes"
 	}
 	class := pick("class", "default", "gold", "office", "vault", "full")
-	server := backup.Server{ID: "of-" + id, Name: "server of " + id, Project: project, Metadata: map[string]string{"backup": class}, Volumes: []string{id}}
+	server := backup.Server{ID: "of-" + id, Name: "server of " + id, Project: project,
+		Metadata: map[string]string{"backup": class}, Volumes: []string{id}}
 	if class == "default" {
 		server.Metadata["backup"] = "yes"
 	}
@@ -151,8 +161,9 @@ func someVolume(t *rapid.T, s plan.Settings, f *plan.Facts, project, id string) 
 	moment := func(name string) time.Time {
 		return rapid.SampledFrom([]time.Time{{}, slot, before, earlier}).Draw(t, name)
 	}
-	st := backup.State{LastSlot: rapid.SampledFrom([]time.Time{{}, slot, before, before, before, earlier, policy.Schedule.Next(now)}).Draw(t, "last"),
-		LastComplete: moment("complete"), Due: slot.Add(time.Duration(rapid.IntRange(0, 5).Draw(t, "due")) * time.Minute), Why: "it says so"}
+	last := []time.Time{{}, slot, before, before, before, earlier, policy.Schedule.Next(now)}
+	st := backup.State{LastSlot: rapid.SampledFrom(last).Draw(t, "last"), LastComplete: moment("complete"),
+		Due: slot.Add(time.Duration(rapid.IntRange(0, 5).Draw(t, "due")) * time.Minute), Why: "it says so"}
 	switch pick("put off", "", "", "waiting", "retry") {
 	case "waiting":
 		st.Waiting, st.Waits = rapid.SampledFrom([]time.Time{slot, before}).Draw(t, "waiting"), 1
@@ -165,7 +176,8 @@ func someVolume(t *rapid.T, s plan.Settings, f *plan.Facts, project, id string) 
 	if st.Due.After(now) && !st.Waiting.Equal(slot) && !st.Retry.Equal(slot) {
 		st.Due = now
 	}
-	protected := backup.Protected{Volume: id, Project: project, Name: v.Name, Size: v.Size, Backend: v.Backend, Created: v.Created,
+	protected := backup.Protected{Volume: id, Project: project, Name: v.Name, Size: v.Size,
+		Backend: v.Backend, Created: v.Created,
 		Skip: backup.Skips(v.Metadata, s.Keys), Enrolments: []backup.Enrolment{e}, State: st}
 	f.Memory.Volumes[id] = protected
 	if rapid.IntRange(0, 9).Draw(t, "open run") == 0 {
@@ -175,15 +187,18 @@ func someVolume(t *rapid.T, s plan.Settings, f *plan.Facts, project, id string) 
 		at := rapid.SampledFrom([]time.Time{slot, before, earlier, earlier, earlier.AddDate(0, -1, 0)}).Draw(t, "of")
 		kind := rapid.SampledFrom([]backup.Kind{backup.Full, backup.Incremental}).Draw(t, "kind")
 		run := backup.Run{Volume: id, Slot: at, Attempt: rapid.IntRange(1, 2).Draw(t, "attempt"), Kind: kind}
-		b := backup.CinderBackup{ID: fmt.Sprint(id, "-", i), Project: project, Volume: id, Origin: backup.OriginService, Size: v.Size, Created: at.Add(time.Duration(i) * time.Second),
-			Status: pick("backup", "available", "available", "available", "error", "creating", "deleting"), Incremental: kind == backup.Incremental,
-			Container: pick("container", "usual", "vault"), Metadata: backup.Metadata(run, policy, e, at)}
+		b := backup.CinderBackup{ID: fmt.Sprint(id, "-", i), Project: project, Volume: id, Origin: backup.OriginService,
+			Size: v.Size, Created: at.Add(time.Duration(i) * time.Second),
+			Status:      pick("backup", "available", "available", "available", "error", "creating", "deleting"),
+			Incremental: kind == backup.Incremental,
+			Container:   pick("container", "usual", "vault"), Metadata: backup.Metadata(run, policy, e, at)}
 		if rapid.IntRange(0, 5).Draw(t, "the tenant's own") == 0 {
 			b.Origin, b.Metadata = backup.OriginTenant, map[string]string{}
 		}
 		f.Backups = append(f.Backups, b)
 		if b.Ours() && rapid.Bool().Draw(t, "known") {
-			f.Memory.Records[project] = append(f.Memory.Records[project], backup.Record{ID: b.ID, Volume: id, Project: project, Slot: at, Status: b.Status})
+			f.Memory.Records[project] = append(f.Memory.Records[project],
+				backup.Record{ID: b.ID, Volume: id, Project: project, Slot: at, Status: b.Status})
 		}
 	}
 }
@@ -221,7 +236,8 @@ func (k *tick) Due(_ context.Context, _ int, now time.Time, _ int) (due []backup
 }
 
 func (k *tick) Postpone(_ context.Context, _, volume string, s backup.State) (bool, error) {
-	if before := k.Memory.Volumes[volume].State; s.Waits > before.Waits || s.Waits > 0 && !s.Waiting.Equal(before.Waiting) {
+	if before := k.Memory.Volumes[volume].State; s.Waits > before.Waits ||
+		s.Waits > 0 && !s.Waiting.Equal(before.Waiting) {
 		k.note(volume, "wait: "+s.Why)
 	}
 	return true, nil

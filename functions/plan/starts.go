@@ -161,7 +161,8 @@ func (j *judge) running(v backup.Protected) string {
 func (j *judge) underWay(v backup.Protected) string {
 	if j.Memory != nil {
 		if r, ok := j.Memory.Runs[v.Volume]; ok && r.Project == v.Project {
-			return fmt.Sprintf("run %s is under way since %s", r.Slot.UTC().Format(backup.Stamp), r.Started.UTC().Format(time.RFC3339))
+			return fmt.Sprintf("run %s is under way since %s",
+				r.Slot.UTC().Format(backup.Stamp), r.Started.UTC().Format(time.RFC3339))
 		}
 	}
 	for _, b := range j.backups[key{v.Project, v.Volume}] {
