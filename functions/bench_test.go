@@ -7,6 +7,7 @@ import (
 
 	"staffeln/events"
 	"staffeln/functions/backup"
+	"staffeln/functions/dispatch"
 	"staffeln/testutil/services"
 	"staffeln/testutil/world"
 )
@@ -19,7 +20,8 @@ func BenchmarkPlan(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	classes := backup.Classes{backup.Default: {Class: backup.Default, Schedule: sched, Spread: time.Hour, Depth: 6, Retention: backup.Age{Days: 30}}}
+	classes := backup.Classes{backup.Default: {Class: backup.Default, Schedule: sched, Spread: time.Hour, Depth: 6,
+		Retention: backup.Age{Days: 30}}}
 	var due []backup.Protected
 	for i := range 10000 {
 		due = append(due, backup.Protected{
@@ -32,12 +34,19 @@ func BenchmarkPlan(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		started := 0
-		limits := backup.Bounds(backup.Limits{Cloud: 20000, Project: 20}, backup.Services{}, 10, 0)
-		for _, p := range limits.Pick(due, backup.InFlight{}) {
-			policy := classes.Strictest(p.Volume.Enrolments, now)
-			turn := backup.WhoseTurn(policy, p.Volume.Volume, p.Volume.State, now)
-			facts := backup.Facts{Volume: backup.Volume{ID: p.Volume.Volume, Status: "in-use", Size: 10}, Quota: quota}
-			if p.OK && turn.Now && backup.WhatToStart(policy, backup.Keys{}, p.Volume.State, turn, facts, now).Do == backup.Go {
+		var turns []*dispatch.Decision
+		for _, v := range due {
+			if d := dispatch.Look(v, classes, now); d.Start.Do == backup.Go {
+				turns = append(turns, d)
+			}
+		}
+		facts := dispatch.Facts{Now: now, Room: backup.NewRoom(backup.Limits{Cloud: 20000, Project: 20}, backup.InFlight{}),
+			Ask: func(d *dispatch.Decision) dispatch.Answer {
+				return dispatch.Answer{Facts: backup.Facts{Volume: backup.Volume{ID: d.Volume, Status: "in-use", Size: 10},
+					Quota: quota}}
+			}}
+		for d := range dispatch.Choose(turns, facts) {
+			if d.Start.Do == backup.Go {
 				started++
 			}
 		}

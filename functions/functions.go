@@ -80,9 +80,7 @@ func All(n Needs) []runtime.Function {
 	re := &reconcile.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("reconcile"), Count: n.Count,
 		Settings: s.Settings}
 	di := &dispatch.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("dispatch"), Count: n.Count,
-		Settings: dispatch.Settings{Classes: s.Classes, Keys: s.Keys, Template: s.Template,
-			Limits: s.Limits, PerService: s.PerService, VolumeLimit: s.VolumeLimit, VolumeLimits: s.VolumeLimits,
-			DeadlineBase: s.Deadline.Base, DeadlinePerGiB: s.Deadline.PerGiB, Grace: s.Grace}}
+		Settings: s.Settings}
 	tr := &track.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("track"), Count: n.Count,
 		Settings: track.Settings{Classes: s.Classes, Grace: s.Grace, StampKey: backup.StampKey}}
 	rt := &retention.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("retention"), Count: n.Count,

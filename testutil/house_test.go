@@ -27,6 +27,8 @@ var house = []struct{ dir, may, why string }{
 	{"functions", "std events events/ functions/ runtime", "the catalogue ties functions to what sets them off"},
 	{"functions/report", "std events events/ functions/backup functions/report/words",
 		"the words of a digest are a part of it, kept apart from its facts and from the sending"},
+	{"functions/plan", "std functions/backup functions/dispatch",
+		"a plan is the functions' own decisions about what it has read itself"},
 	{"functions/", "std events events/ functions/backup",
 		"a function knows its event and the rules; all else is an interface it declares"},
 	{"runtime", "std events", "the runtime carries events; it has never heard of backups"},

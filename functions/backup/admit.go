@@ -3,6 +3,7 @@ package backup
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -28,57 +29,96 @@ func Bounds(set Limits, s Services, perService, halvings int) Limits {
 	return l
 }
 
-// A Pick is the decision whether a volume whose turn it is may start now.
-type Pick struct {
-	Volume Protected
-	OK     bool
-	Why    string
+// Room is what limits leave room for. It counts the runs under way, and those that are
+// added to them.
+type Room struct {
+	Limits  Limits
+	total   int
+	project map[string]int
+	backend map[string]int
 }
 
-// Pick chooses who may start, from volumes in the order in which they became due:
-// one of each project in turn, until a limit is reached.
-func (l Limits) Pick(due []Protected, now InFlight) []Pick {
-	turns := map[string][]Protected{}
-	var projects []string
-	for _, v := range due {
-		if _, ok := turns[v.Project]; !ok {
-			projects = append(projects, v.Project)
-		}
-		turns[v.Project] = append(turns[v.Project], v)
+// NewRoom is the room beside the runs under way.
+func NewRoom(l Limits, now InFlight) *Room {
+	r := &Room{Limits: l, total: now.Total, project: map[string]int{}, backend: map[string]int{}}
+	maps.Copy(r.project, now.ByProject)
+	maps.Copy(r.backend, now.ByBackend)
+	return r
+}
+
+// Full says which limit a run of the volume would exceed; "" where there is room.
+func (r *Room) Full(v Protected) string {
+	l, inProject, onBackend := r.Limits, r.project[v.Project], r.backend[v.Backend]
+	switch {
+	case r.total >= l.Cloud:
+		return fmt.Sprintf("cloud limit: %d of %d running", r.total, l.Cloud)
+	case l.Project > 0 && inProject >= l.Project:
+		return fmt.Sprintf("project limit: %d of %d running", inProject, l.Project)
+	case l.Backend > 0 && v.Backend != "" && onBackend >= l.Backend:
+		return fmt.Sprintf("limit of backend %s: %d of %d running", v.Backend, onBackend, l.Backend)
 	}
-	// A project with fewer under way comes first; among equals the one that waits longest.
-	slices.SortStableFunc(projects, func(a, b string) int { return cmp.Compare(now.ByProject[a], now.ByProject[b]) })
-	total := now.Total
-	project, backend := map[string]int{}, map[string]int{}
-	var out []Pick
-	for len(projects) > 0 {
-		var left []string
-		for _, p := range projects {
-			v := turns[p][0]
-			turns[p] = turns[p][1:]
-			if len(turns[p]) > 0 {
-				left = append(left, p)
+	return ""
+}
+
+// Take counts a run of the volume as under way.
+func (r *Room) Take(v Protected) {
+	r.total++
+	r.project[v.Project]++
+	r.backend[v.Backend]++
+}
+
+// Left is how many runs of a project the limits of cloud and project leave room for.
+func (r *Room) Left(project string) int {
+	left := r.Limits.Cloud - r.total
+	if r.Limits.Project > 0 {
+		left = min(left, r.Limits.Project-r.project[project])
+	}
+	return max(left, 0)
+}
+
+// InTurn puts due volumes, the longest due first, into the order in which they may start:
+// one of each project in turn. The project with fewer runs under way comes first; among
+// equals the one that waits longest.
+func InTurn[T any](due []T, project func(T) string, now InFlight) []T {
+	groups := ByProject(due, project)
+	slices.SortStableFunc(groups, func(a, b []T) int {
+		return cmp.Compare(now.ByProject[project(a[0])], now.ByProject[project(b[0])])
+	})
+	out := make([]T, 0, len(due))
+	for round := 0; len(out) < len(due); round++ {
+		for _, g := range groups {
+			if round < len(g) {
+				out = append(out, g[round])
 			}
-			pick := Pick{Volume: v}
-			inProject, onBackend := now.ByProject[p]+project[p], now.ByBackend[v.Backend]+backend[v.Backend]
-			switch {
-			case l.Cloud > 0 && total >= l.Cloud || l.Cloud == 0:
-				pick.Why = fmt.Sprintf("cloud limit: %d of %d running", total, l.Cloud)
-			case l.Project > 0 && inProject >= l.Project:
-				pick.Why = fmt.Sprintf("project limit: %d of %d running", inProject, l.Project)
-			case l.Backend > 0 && v.Backend != "" && onBackend >= l.Backend:
-				pick.Why = fmt.Sprintf("limit of backend %s: %d of %d running", v.Backend, onBackend, l.Backend)
-			default:
-				pick.OK, pick.Why = true, "there is room"
-				total++
-				project[p]++
-				backend[v.Backend]++
-			}
-			out = append(out, pick)
 		}
-		projects = left
 	}
 	return out
+}
+
+// VolumeLimit is how many volumes of a project may be protected, 0 for any number: what
+// is set for its id, else for its name, else for all.
+func VolumeLimit(all int, special map[string]int, p Project) int {
+	for _, key := range []string{p.ID, p.Name} {
+		if n, ok := special[key]; ok && key != "" {
+			return n
+		}
+	}
+	return all
+}
+
+// Ranks are the places, from 0, of a project's volumes among those that count for its
+// volume limit: by when Cinder made them, the oldest first, then by id. Volumes that their
+// owner wants left out do not count. The ledger keeps the same order in its index.
+func Ranks(volumes []Protected) map[string]int {
+	count := slices.DeleteFunc(slices.Clone(volumes), func(v Protected) bool { return v.Skip != "" })
+	slices.SortFunc(count, func(a, b Protected) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Volume, b.Volume))
+	})
+	rank := map[string]int{}
+	for i, v := range count {
+		rank[v.Volume] = i
+	}
+	return rank
 }
 
 // ByProject parts a list by project, which is what one look at OpenStack is good

@@ -24,7 +24,8 @@ func TestBounds(t *testing.T) {
 		{"nothing, however strained", Limits{}, up(0), 3, Limits{}},
 		{"what the operator set, whatever is up", Limits{Cloud: 7}, up(3), 0, Limits{Cloud: 7, Project: 4}},
 		{"a project's, as the operator set it", Limits{Cloud: 7, Project: 6}, up(3), 0, Limits{Cloud: 7, Project: 6}},
-		{"a project's, but never more than the cloud's", Limits{Cloud: 7, Project: 60}, up(3), 0, Limits{Cloud: 7, Project: 7}},
+		{"a project's, but never more than the cloud's", Limits{Cloud: 7, Project: 60}, up(3), 0,
+			Limits{Cloud: 7, Project: 7}},
 		{"a backend's, as the operator set it", Limits{Backend: 2}, up(1), 0, Limits{Cloud: 10, Project: 5, Backend: 2}},
 		{"one of the cloud is one of a project", Limits{Cloud: 1}, up(1), 0, Limits{Cloud: 1, Project: 1}},
 		{"halved once", Limits{}, up(3), 1, Limits{Cloud: 15, Project: 8}},
@@ -55,10 +56,11 @@ func TestPick(t *testing.T) {
 		{"what is under way counts", "cloud=9 project=2", "all=1 a=1", "a1 a2", "+a1 -a2", "project limit: 2 of 2 running"},
 		{"no limit of projects", "cloud=9 project=0", "all=5 a=5", "a1 a2", "+a1 +a2", ""},
 		{"none above a backend's limit", "cloud=9 backend=1", "", "a1/ceph a2/lvm b1/ceph", "+a1 -b1 +a2", ""},
-		{"what is under way on it counts", "cloud=9 backend=2", "all=1 /ceph=1", "a1/ceph b1/ceph", "+a1 -b1", "limit of backend ceph: 2 of 2 running"},
+		{"what is under way on it counts", "cloud=9 backend=2", "all=1 /ceph=1", "a1/ceph b1/ceph", "+a1 -b1",
+			"limit of backend ceph: 2 of 2 running"},
 		{"a backend that is not told has no limit", "cloud=9 backend=1", "", "a1 b1 c1", "+a1 +b1 +c1", ""},
-		{"a project that is held up by its backend does not hold up its others", "cloud=9 backend=1", "all=1 /ceph=1", "a1/ceph a2/lvm", "-a1 +a2", ""},
-		{"there is room", "cloud=9", "", "a1", "+a1", "there is room"},
+		{"a project that is held up by its backend does not hold up its others", "cloud=9 backend=1", "all=1 /ceph=1",
+			"a1/ceph a2/lvm", "-a1 +a2", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l, running := Limits{}, InFlight{ByProject: map[string]int{}, ByBackend: map[string]int{}}
@@ -83,8 +85,8 @@ func TestPick(t *testing.T) {
 			}
 			var got []string
 			why := ""
-			for _, p := range l.Pick(due, running) {
-				got, why = append(got, map[bool]string{true: "+", false: "-"}[p.OK]+p.Volume.Volume), p.Why
+			for _, p := range pick(l, due, running) {
+				got, why = append(got, map[bool]string{true: "+", false: "-"}[p.full == ""]+p.Volume), p.full
 			}
 			if s := strings.Join(got, " "); s != c.want || c.why != "" && why != c.why {
 				t.Errorf("got %s, the last because %s; want %s, %s", s, why, c.want, c.why)
@@ -101,9 +103,81 @@ func number(s string) (key string, n int) {
 	return key, n
 }
 
+// A picked volume has had its turn; full says why there was no room for it.
+type picked struct {
+	Protected
+	full string
+}
+
+// pick gives each volume its turn, and room to those that there is some for.
+func pick(l Limits, due []Protected, now InFlight) (out []picked) {
+	room := NewRoom(l, now)
+	for _, v := range InTurn(due, func(v Protected) string { return v.Project }, now) {
+		full := room.Full(v)
+		if left := room.Left(v.Project); full == "" && left == 0 {
+			panic("there is room, and none is left")
+		}
+		if full == "" {
+			room.Take(v)
+		}
+		out = append(out, picked{v, full})
+	}
+	return out
+}
+
+func TestRoomLeft(t *testing.T) {
+	now := InFlight{Total: 3, ByProject: map[string]int{"a": 2}}
+	for _, c := range []struct {
+		name    string
+		limits  Limits
+		project string
+		want    int
+	}{
+		{"what the cloud's limit leaves", Limits{Cloud: 5}, "a", 2},
+		{"what the project's leaves", Limits{Cloud: 9, Project: 3}, "a", 1},
+		{"to another project", Limits{Cloud: 9, Project: 3}, "b", 3},
+		{"no more than the cloud's", Limits{Cloud: 4, Project: 3}, "b", 1},
+		{"nothing where a limit is exceeded", Limits{Cloud: 9, Project: 1}, "a", 0},
+		{"nothing where none may run", Limits{}, "a", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			same(t, NewRoom(c.limits, now).Left(c.project), c.want)
+		})
+	}
+}
+
+func TestVolumeLimit(t *testing.T) {
+	special := map[string]int{"alpha": 5, "id-of-beta": 7, "beta": 6, "none": 0, "": 9}
+	for _, c := range []struct {
+		name string
+		of   Project
+		want int
+	}{
+		{"the general one", Project{ID: "id-of-gamma", Name: "gamma"}, 3},
+		{"its own, by name", Project{ID: "id-of-alpha", Name: "alpha"}, 5},
+		{"by id, which goes before the name", Project{ID: "id-of-beta", Name: "beta"}, 7},
+		{"its own of any number", Project{ID: "id-of-none", Name: "none"}, 0},
+		{"a project whose name is not known", Project{ID: "id-of-alpha"}, 3},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			same(t, VolumeLimit(3, special, c.of), c.want)
+		})
+	}
+}
+
+func TestRanks(t *testing.T) {
+	made := func(id string, day int, skip string) Protected {
+		return Protected{Volume: id, Created: on("01T00:00").AddDate(0, 0, day), Skip: skip}
+	}
+	same(t, Ranks([]Protected{made("young", 9, ""), made("b", 2, ""),
+		made("left out", 1, "skip"), made("a", 2, ""), made("old", 0, "")}),
+		map[string]int{"old": 0, "a": 1, "b": 2, "young": 3})
+}
+
 func TestPickKeepsTheLimitsAndIsFair(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		l := Limits{Cloud: rapid.IntRange(0, 12).Draw(t, "cloud"), Project: rapid.IntRange(0, 5).Draw(t, "project"), Backend: rapid.IntRange(0, 5).Draw(t, "backend")}
+		l := Limits{Cloud: rapid.IntRange(0, 12).Draw(t, "cloud"), Project: rapid.IntRange(0, 5).Draw(t, "project"),
+			Backend: rapid.IntRange(0, 5).Draw(t, "backend")}
 		running := InFlight{ByProject: map[string]int{}, ByBackend: map[string]int{}}
 		for _, p := range []string{"a", "b", "c", "d"} {
 			running.ByProject[p] = rapid.IntRange(0, 3).Draw(t, "running of "+p)
@@ -112,25 +186,28 @@ func TestPickKeepsTheLimitsAndIsFair(t *testing.T) {
 		}
 		var due []Protected
 		for i := range rapid.IntRange(0, 25).Draw(t, "due") {
-			due = append(due, Protected{Volume: fmt.Sprint(i), Project: rapid.SampledFrom([]string{"a", "a", "a", "b", "c", "d"}).Draw(t, "of"),
+			due = append(due, Protected{Volume: fmt.Sprint(i),
+				Project: rapid.SampledFrom([]string{"a", "a", "a", "b", "c", "d"}).Draw(t, "of"),
 				Backend: rapid.SampledFrom([]string{"ceph", "lvm", ""}).Draw(t, "backend")})
 		}
 		total, project, backend := running.Total, map[string]int{}, map[string]int{}
 		left, chosen, last := map[string]int{}, map[string]int{}, map[string]int{}
 		seen := map[string]bool{}
-		picks := l.Pick(due, running)
+		picks := pick(l, due, running)
 		for _, p := range picks {
-			v := p.Volume
+			v := p.Protected
 			n, before := 0, last[v.Project]
 			if _, err := fmt.Sscan(v.Volume, &n); err != nil || seen[v.Volume] || n < before {
 				t.Fatalf("%s comes twice, or out of turn in its project (%d after %d)", v.Volume, n, before)
 			}
 			seen[v.Volume], last[v.Project] = true, n
-			if !p.OK {
+			if p.full != "" {
 				left[v.Project]++
-				inProject, onBackend := running.ByProject[v.Project]+project[v.Project], running.ByBackend[v.Backend]+backend[v.Backend]
-				if total < l.Cloud && (l.Project == 0 || inProject < l.Project) && (l.Backend == 0 || v.Backend == "" || onBackend < l.Backend) {
-					t.Fatalf("%s is kept out of the room there is: %s", v.Volume, p.Why)
+				inProject, onBackend := running.ByProject[v.Project]+project[v.Project],
+					running.ByBackend[v.Backend]+backend[v.Backend]
+				if total < l.Cloud && (l.Project == 0 || inProject < l.Project) &&
+					(l.Backend == 0 || v.Backend == "" || onBackend < l.Backend) {
+					t.Fatalf("%s is kept out of the room there is: %s", v.Volume, p.full)
 				}
 				continue
 			}
@@ -166,10 +243,12 @@ func TestBoundsAreNeverMoreThanIsSet(t *testing.T) {
 		s := Services{Known: rapid.Bool().Draw(t, "known"), Up: n("up", 5)}
 		h := n("halvings", 10)
 		l := Bounds(set, s, 10, h)
-		if set.Cloud > 0 && l.Cloud > set.Cloud || set.Project > 0 && l.Project > set.Project || l.Project > l.Cloud || l.Backend != set.Backend {
+		if set.Cloud > 0 && l.Cloud > set.Cloud || set.Project > 0 && l.Project > set.Project ||
+			l.Project > l.Cloud || l.Backend != set.Backend {
 			t.Fatalf("%+v of %+v", l, set)
 		}
-		if less := Bounds(set, s, 10, h+1); less.Cloud > l.Cloud || less.Project > l.Project || l.Cloud > 1 && less.Cloud >= l.Cloud || (less.Cloud == 0) != (l.Cloud == 0) {
+		if less := Bounds(set, s, 10, h+1); less.Cloud > l.Cloud || less.Project > l.Project ||
+			l.Cloud > 1 && less.Cloud >= l.Cloud || (less.Cloud == 0) != (l.Cloud == 0) {
 			t.Fatalf("halved, %+v becomes %+v", l, less)
 		}
 		if nothing := set.Cloud == 0 && s.Known && s.Up == 0; nothing != (l.Cloud == 0) || nothing != (l.Project == 0) {

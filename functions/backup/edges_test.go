@@ -127,8 +127,8 @@ func TestLimitsAtTheirEdges(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := ""
-			for _, p := range c.l.Pick(due, c.now) {
-				got += map[bool]string{true: "+", false: "-"}[p.OK]
+			for _, p := range pick(c.l, due, c.now) {
+				got += map[bool]string{true: "+", false: "-"}[p.full == ""]
 			}
 			same(t, got, c.want)
 		})

@@ -16,8 +16,8 @@ const (
 	Go Action = iota
 	// Adopt: a backup of this run is there already, under way or done.
 	Adopt
-	// Done: the backup of this run is there, complete and told of. That the slot is done
-	// was forgotten, since the clock was wrong or the owner had opted out and in again.
+	// Done: the backup of this run is there, complete and already reported. Only the
+	// ledger lost track of it: the clock was wrong, or the owner opted out and in again.
 	Done
 	// Skip: the owner wants the volume left out; not before its next slot.
 	Skip
@@ -25,6 +25,10 @@ const (
 	Wait
 	// Fail: the slot is lost, for a reason that waiting does not mend.
 	Fail
+	// Queue: a limit of the runs under way is reached; the volume stays due.
+	Queue
+	// Later: its turn has not come.
+	Later
 )
 
 // A Start is the decision about a volume whose turn it is.
@@ -64,7 +68,8 @@ type Facts struct {
 	Unserved string
 }
 
-// WhatToStart decides what a volume's turn comes to.
+// WhatToStart decides what to do about a volume whose turn has come, limits of the runs
+// under way apart.
 func WhatToStart(p Policy, keys Keys, s State, t Turn, f Facts, now time.Time) Start {
 	if why, _ := p.LeaveOut(Skips(f.Volume.Metadata, keys), f.Enrolled, now); why != "" {
 		return Start{Do: Skip, Theirs: true, Why: why}
@@ -143,7 +148,8 @@ func WhatToStart(p Policy, keys Keys, s State, t Turn, f Facts, now time.Time) S
 		start.Kind, start.Why = Full, "second attempt, as full: "+reason
 	} else if span := toArchive(p, s, t, f.Backups); span != "" {
 		start.Archived, start.Kind = span, Full
-		start.Why = fmt.Sprintf("the first of %s, archived in container %s", span.Key(t.Slot.In(p.Schedule.Zone())), p.Archive.Container)
+		first := span.Key(t.Slot.In(p.Schedule.Zone()))
+		start.Why = fmt.Sprintf("the first of %s, archived in container %s", first, p.Archive.Container)
 	}
 	return start
 }
@@ -197,7 +203,8 @@ func (q Quota) lacks(size int) string {
 	case over(q.Backups, 1):
 		return fmt.Sprintf("quota exceeded: %d of %d backups", q.Backups.Used+q.Backups.Reserved, q.Backups.Limit)
 	case over(q.Gigabytes, size):
-		return fmt.Sprintf("quota exceeded: %d of %d GiB of backups, %d more needed", q.Gigabytes.Used+q.Gigabytes.Reserved, q.Gigabytes.Limit, size)
+		return fmt.Sprintf("quota exceeded: %d of %d GiB of backups, %d more needed",
+			q.Gigabytes.Used+q.Gigabytes.Reserved, q.Gigabytes.Limit, size)
 	}
 	return ""
 }
@@ -251,7 +258,8 @@ func WhichKind(p Policy, v Volume, backups []CinderBackup, now time.Time) (Kind,
 	}
 	if p.Container != "" && newest.Container != p.Container ||
 		p.Container == "" && p.Archive.Container != "" && newest.Container == p.Archive.Container {
-		return Full, fmt.Sprintf("the newest backup is in container %s, not %s", newest.Container, or(p.Container, "the usual one"))
+		return Full, fmt.Sprintf("the newest backup is in container %s, not %s",
+			newest.Container, or(p.Container, "the usual one"))
 	}
 	carried := 0
 	for _, b := range usable {

@@ -43,8 +43,6 @@ type judge struct {
 	at        time.Time
 	protected protection
 	backups   map[key][]backup.CinderBackup
-	// count are the protected volumes that are not skipped, by project.
-	count map[string][]backup.Protected
 	// unserved are the ids of backups that no cinder-backup service took, by project.
 	unserved map[string]string
 }

@@ -92,7 +92,7 @@ func TestWhatOnlyTheLedgerKnows(t *testing.T) {
 				s.LastSlot = night.AddDate(0, 0, -2)
 				s.Waiting, s.Why = night.AddDate(0, 0, -1), "volume is reserved"
 			})
-		}, want: "start: slots since 20261120T023000Z were missed; incremental 1 of 6 on full new; slot 20261121T023000Z has failed: could not start within its slot: volume is reserved",
+		}, want: "start: slot 20261122T023000Z; incremental 1 of 6 on full new; slot 20261121T023000Z has failed: could not start within its slot: volume is reserved",
 			fate: "remove 1: older than 1w / "},
 		{name: "a pause", tell: func(f *plan.Facts) {
 			f.Memory.Flight = backup.InFlight{Paused: now.Add(time.Minute), PausedWhy: "Cinder is under strain"}

@@ -3,7 +3,7 @@
 // way.
 //
 // Set off by: nobody but the operator, with `staffeln plan`. It is no function of
-// the catalogue, but decides by the very same rules.
+// the catalogue, but decides by dispatch's own code and by retention's rules.
 //
 // It simulates nothing. For a moment that lies ahead it takes the cloud as it is
 // now (servers, volumes, backups, quotas, what is under way) and judges it as if

@@ -38,8 +38,8 @@ import (
 const rulesDir = "functions/backup"
 
 // Other packages whose tests are asked about what those of the rules do not notice.
-var dependants = []string{"functions/plan", "functions/retention", "functions/report", "functions/report/words",
-	"functions/policy"}
+var dependants = []string{"functions/dispatch", "functions/plan", "functions/retention", "functions/report",
+	"functions/report/words", "functions/policy"}
 
 //go:embed explained.txt
 var explainedText string
