@@ -44,31 +44,11 @@ type Cloud interface {
 
 // Settings are the operator's, as the functions need them.
 type Settings struct {
-	Classes  backup.Classes
-	Keys     backup.Keys
-	Template string
-	// Limits, PerService, VolumeLimit and VolumeLimits bound what runs and what is
-	// protected; see [dispatch.Settings].
-	Limits       backup.Limits
-	PerService   int
-	VolumeLimit  int
-	VolumeLimits map[string]int
-	// DeadlineBase and DeadlinePerGiB say when a backup is given up on.
-	DeadlineBase, DeadlinePerGiB time.Duration
-	// APITimeout is how long an answer of OpenStack's is waited for.
-	APITimeout time.Duration
-	// Period and BackupsPeriod are reconcile's.
-	Period, BackupsPeriod time.Duration
-	// Orphan and Brake are retention's; see functions/retention.
-	Orphan backup.Age
-	Brake  backup.Brake
+	backup.Settings
 	// Report are those of the digests; what they share with the others is filled in
 	// from above.
 	Report report.Settings
 }
-
-// StampKey is the server metadata key for the time of the newest backup.
-const StampKey = "last-backup-time"
 
 // Needs is the outside world, as the functions see it.
 type Needs struct {
@@ -94,20 +74,17 @@ func Policy(f *policy.Function) runtime.Function {
 func All(n Needs) []runtime.Function {
 	s := n.Settings
 	log := func(function string) *slog.Logger { return n.Log.With("function", function) }
-	// Longer than any client of ours waits for an answer: a request that is not seen
-	// in Cinder after that never got there.
-	grace := s.APITimeout + 30*time.Second
 
 	en := &enroll.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("enroll"), Count: n.Count,
-		Settings: enroll.Settings{Classes: s.Classes, Keys: s.Keys, StampKey: StampKey}}
+		Settings: enroll.Settings{Classes: s.Classes, Keys: s.Keys, StampKey: backup.StampKey}}
 	re := &reconcile.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("reconcile"), Count: n.Count,
-		Settings: reconcile.Settings{Classes: s.Classes, Keys: s.Keys, Period: s.Period, BackupsPeriod: s.BackupsPeriod, StampKey: StampKey,
-			DeadlineBase: s.DeadlineBase, DeadlinePerGiB: s.DeadlinePerGiB}}
+		Settings: s.Settings}
 	di := &dispatch.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("dispatch"), Count: n.Count,
-		Settings: dispatch.Settings{Classes: s.Classes, Keys: s.Keys, Template: s.Template, Limits: s.Limits, PerService: s.PerService,
-			VolumeLimit: s.VolumeLimit, VolumeLimits: s.VolumeLimits, DeadlineBase: s.DeadlineBase, DeadlinePerGiB: s.DeadlinePerGiB, Grace: grace}}
+		Settings: dispatch.Settings{Classes: s.Classes, Keys: s.Keys, Template: s.Template,
+			Limits: s.Limits, PerService: s.PerService, VolumeLimit: s.VolumeLimit, VolumeLimits: s.VolumeLimits,
+			DeadlineBase: s.Deadline.Base, DeadlinePerGiB: s.Deadline.PerGiB, Grace: s.Grace}}
 	tr := &track.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("track"), Count: n.Count,
-		Settings: track.Settings{Classes: s.Classes, Grace: grace, StampKey: StampKey}}
+		Settings: track.Settings{Classes: s.Classes, Grace: s.Grace, StampKey: backup.StampKey}}
 	rt := &retention.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("retention"), Count: n.Count,
 		Settings: retention.Settings{Classes: s.Classes, Orphan: s.Orphan, Brake: s.Brake}}
 	rp := n.Report()
@@ -140,9 +117,9 @@ func Names() []string {
 // Report is the function report alone, as [All] has it.
 func (n Needs) Report() *report.Function {
 	s := n.Settings
-	f := &report.Function{Ledger: n.Ledger, Cloud: n.Cloud, Mail: n.Mail, Theme: n.Theme, Log: n.Log.With("function", "report"), Count: n.Count, Settings: s.Report}
-	f.Settings.Classes, f.Settings.Keys = s.Classes, s.Keys
-	f.Settings.DeadlineBase, f.Settings.DeadlinePerGiB = s.DeadlineBase, s.DeadlinePerGiB
+	f := &report.Function{Ledger: n.Ledger, Cloud: n.Cloud, Mail: n.Mail, Theme: n.Theme,
+		Log: n.Log.With("function", "report"), Count: n.Count, Settings: s.Report}
+	f.Settings.Classes, f.Settings.Keys, f.Settings.Deadline = s.Classes, s.Keys, s.Deadline
 	if f.Theme == nil {
 		f.Theme = words.Builtin()
 	}

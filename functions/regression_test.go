@@ -959,7 +959,7 @@ func TestSeveralProcessesWithoutALock(t *testing.T) {
 // A run that ends while a digest is being sent is in the next one.
 func TestARunThatEndsWhileTheDigestIsSent(t *testing.T) {
 	takes := 3 * time.Minute
-	c := write(t, world.Options{Environ: []string{"STAFFELN_REPORT_RECIPIENTS=owner@example.org", "STAFFELN_BACKUP_PERIOD=4h", "STAFFELN_REPORT_PATIENCE=0s"},
+	c := write(t, world.Options{Environ: []string{"STAFFELN_REPORT_RECIPIENTS=owner@example.org", "STAFFELN_BACKUP_PERIOD=4h", "STAFFELN_DEADLINE_BASE=4h"},
 		Cloud: simcloud.Options{BackupTime: func(simcloud.Volume, bool) time.Duration { return takes }}})
 	c.quiet()
 	c.optIn("web-1")
@@ -980,17 +980,17 @@ func TestARunThatEndsWhileTheDigestIsSent(t *testing.T) {
 		ended += len(c.ended()) - before
 		return world.Trouble{}
 	})
-	// Another of the same project, so that a run of its is open when the time comes.
-	takes = 30 * time.Minute
+	// Another server of the same project has a run that is open when the digest waits no longer.
+	takes = 150 * time.Minute
 	c.optIn("db-1")
 	c.step(30 * time.Second)
-	c.Jump(sunday.Add(20 * time.Hour))
+	c.Jump(sunday.Add(22 * time.Hour))
 	c.Cloud.Advance()
 	c.report()
-	c.Jump(sunday.Add(20*time.Hour + 40*time.Minute))
+	c.Jump(sunday.Add(22*time.Hour + 40*time.Minute))
 	c.box.SetTrouble(nil)
 	takes = 3 * time.Minute
-	c.pass(25*time.Hour, 10*time.Minute)
+	c.pass(23*time.Hour, 10*time.Minute)
 	if ended == 0 {
 		t.Error("nothing ended while the digest was sent")
 	}

@@ -46,7 +46,7 @@ func (c planCommand) print(ctx context.Context, environ []string, now time.Time,
 	o, witness := s.CloudOptions(warnings()), &plan.Witness{}
 	o.Witness = witness
 	if s.RedisURL != "" {
-		secure, err := s.RedisTLS()
+		secure, err := s.RedisTLS.Config()
 		if err != nil {
 			return err
 		}

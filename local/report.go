@@ -45,7 +45,7 @@ func (c previewCommand) print(ctx context.Context, environ []string, now time.Ti
 	if s.RedisURL == "" {
 		return errNoLedger
 	}
-	secure, err := s.RedisTLS()
+	secure, err := s.RedisTLS.Config()
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,17 +22,34 @@ import (
 	"staffeln/runtime/timer"
 )
 
-type runCommand struct{}
+type runCommand struct {
+	// These are for tests, which have no time to wait. Zero is the interval below.
+	EveryDispatch  time.Duration `hidden:""`
+	EveryTrack     time.Duration `hidden:""`
+	EveryRetention time.Duration `hidden:""`
+	EveryReport    time.Duration `hidden:""`
+}
 
 // invocationTimeout bounds one invocation: far above what any takes, so that a
 // stuck one is noticed.
 const invocationTimeout = 10 * time.Minute
 
-// reconcileLook is how often reconcile looks whether it is time.
-const reconcileLook = 5 * time.Second
+// look is how often each function looks whether anything is due. Such a look costs a few
+// reads of Redis; a server that opts in is to have its backup requested within ten seconds.
+// A digest is not urgent.
+const (
+	look       = 5 * time.Second
+	lookReport = 30 * time.Second
+)
+
+// every returns the intervals of the ticks.
+func (c runCommand) every() functions.Intervals {
+	return functions.Intervals{Dispatch: cmp.Or(c.EveryDispatch, look), Track: cmp.Or(c.EveryTrack, look),
+		Retention: cmp.Or(c.EveryRetention, look), Report: cmp.Or(c.EveryReport, lookReport), Reconcile: look}
+}
 
 // Run runs until ctx ends, then drains.
-func (runCommand) Run(ctx context.Context) error {
+func (c runCommand) Run(ctx context.Context) error {
 	s, err := process.Read(os.Environ())
 	if err != nil {
 		return fmt.Errorf("these settings are wrong, nothing was started:\n%w", err)
@@ -40,11 +58,11 @@ func (runCommand) Run(ctx context.Context) error {
 	process.RedisLog(log)
 	p := process.New(s, log)
 	defer p.Close()
-	return p.Run(ctx, func(g *process.Group) error { return work(g, p, log) })
+	return p.Run(ctx, func(g *process.Group) error { return work(g, p, c.every(), log) })
 }
 
 // work connects to what the functions need, and starts what sets them off.
-func work(g *process.Group, p *process.Process, log *slog.Logger) error {
+func work(g *process.Group, p *process.Process, every functions.Intervals, log *slog.Logger) error {
 	s := p.Settings
 	connector := s.FunctionURL != ""
 	connect := p.Connect
@@ -65,7 +83,7 @@ func work(g *process.Group, p *process.Process, log *slog.Logger) error {
 	if s.RedisURL == "" || len(s.AMQPURLs) == 0 {
 		log.InfoContext(g.Context, "running with less", "why", lacks(s))
 	}
-	return deliver(g, p, connector, log)
+	return deliver(g, p, connector, every, log)
 }
 
 // lacks says in one line what more settings would add.
@@ -78,26 +96,28 @@ func lacks(s process.Settings) string {
 		if why != "" {
 			why += "; "
 		}
-		why += fmt.Sprintf("STAFFELN_AMQP_URLS is not set: without notifications, changes are seen after up to %s instead of seconds", s.ReconcilePeriod)
+		why += fmt.Sprintf("STAFFELN_AMQP_URLS is not set: without notifications, "+
+			"changes are seen after up to %s instead of seconds", s.ReconcilePeriod)
 	}
 	return why
 }
 
 // deliver starts to deliver ticks and notifications to the functions.
-func deliver(g *process.Group, p *process.Process, connector bool, log *slog.Logger) error {
+func deliver(g *process.Group, p *process.Process, connector bool, every functions.Intervals, log *slog.Logger) error {
 	ctx, s := g.Context, p.Settings
 	wired := p.Functions
 	var invoker runtime.Invoker = runtime.NewInProcess(log, wired)
 	if connector {
 		// Routes are the catalogue's; what they lead to is the containers' business.
 		wired = functions.All(functions.Needs{Settings: s.Functions(), Log: log, Count: p.Metrics.Count})
-		secure, err := s.FunctionTLS()
+		secure, err := s.FunctionTLS.Config()
 		if err != nil {
 			return err
 		}
 		invoker = &cloudevents.Client{Base: s.FunctionURL.Reveal(), HTTP: cloudevents.HTTP(secure)}
 	}
-	invoker = runtime.Wrap(invoker, runtime.Observed(runtime.Logged(log), p.Metrics.Observe), runtime.Timeout(invocationTimeout))
+	invoker = runtime.Wrap(invoker, runtime.Observed(runtime.Logged(log), p.Metrics.Observe),
+		runtime.Timeout(invocationTimeout))
 	router := runtime.NewRouter(wired, invoker)
 
 	// A ledger that is out of reach for a while does not make the process unready:
@@ -105,13 +125,13 @@ func deliver(g *process.Group, p *process.Process, connector bool, log *slog.Log
 	checks := []process.Check{{Name: "redis", Err: func(ctx context.Context) error { return p.Redis.Ping(ctx).Err() }}}
 	var consumer *amqp.Consumer
 	if len(s.AMQPURLs) > 0 {
-		secure, err := s.AMQPTLS()
+		secure, err := s.AMQPTLS.Config()
 		if err != nil {
 			return err
 		}
 		consumer, err = amqp.New(amqp.Config{
 			URLs: reveal(s.AMQPURLs), TLS: secure, Exchanges: s.AMQPExchanges, Topics: s.AMQPTopics, Queue: s.AMQPQueue,
-			MaxLength: s.AMQPMaxLength, TTL: s.AMQPTTL, Prefetch: s.AMQPPrefetch, Drain: s.DrainTimeout,
+			MaxLength: s.AMQPMaxLength, Drain: s.DrainTimeout,
 		}, router.Deliver, router.Wants, log, hooks(ctx, p))
 		if err != nil {
 			return err
@@ -123,12 +143,14 @@ func deliver(g *process.Group, p *process.Process, connector bool, log *slog.Log
 		Claims: p.Ledger, Deliver: router.Deliver, Log: log, Drain: s.DrainTimeout,
 		Skipped: p.Metrics.Skipped,
 	}
-	for _, t := range functions.Ticks(functions.Intervals{Dispatch: s.DispatchInterval, Track: s.TrackInterval, Retention: s.RetentionInterval, Report: s.ReportInterval, Reconcile: reconcileLook}) {
+	for _, t := range functions.Ticks(every) {
 		shards := 1
 		if t.Sharded {
 			shards = p.Ledger.Shards()
 		}
-		runner.Timers = append(runner.Timers, timer.Timer{Name: t.Function, Every: t.Every, Shards: shards, AtStart: t.Function == "reconcile"})
+		runner.Timers = append(runner.Timers, timer.Timer{
+			Name: t.Function, Every: t.Every, Shards: shards, AtStart: t.Function == "reconcile",
+		})
 	}
 	g.Go("timers", runner.Run)
 	g.Go("gauges", func(ctx context.Context) error { return watch(ctx, p, consumer) })

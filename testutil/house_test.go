@@ -30,14 +30,18 @@ var house = []struct{ dir, may, why string }{
 	{"functions/", "std events events/ functions/backup",
 		"a function knows its event and the rules; all else is an interface it declares"},
 	{"runtime", "std events", "the runtime carries events; it has never heard of backups"},
-	{"runtime/ledger", "std functions/backup modules", "the ways out speak the vocabulary of the rules, and know no function"},
+	{"runtime/ledger", "std functions/backup modules",
+		"the ways out speak the vocabulary of the rules, and know no function"},
 	{"runtime/openstack", "std functions/backup modules", "likewise"},
 	{"runtime/mail", "std functions/backup modules", "likewise"},
 	{"runtime/ceph", "std functions/backup modules", "likewise"},
-	{"runtime/config", "std functions/backup modules", "settings are checked in the words of the rules, and know no function"},
-	{"runtime/process", "std events events/ functions functions/ runtime runtime/ modules", "what the mains share ties settings, connections and functions together"},
+	{"runtime/config", "std functions/backup modules",
+		"settings are checked in the words of the rules, and know no function"},
+	{"runtime/process", "std events events/ functions functions/ runtime runtime/ modules",
+		"what the mains share ties settings, connections and functions together"},
 	{"runtime/cmd/function", "std functions functions/backup runtime runtime/ modules", "a container serves one function"},
-	{"local", "std events functions functions/ runtime runtime/ modules", "the operator's binary knows the product, and nothing of tests"},
+	{"local", "std events functions functions/ runtime runtime/ modules",
+		"the operator's binary knows the product, and nothing of tests"},
 	{"runtime/", "std events events/oslo runtime modules", "the ways in carry events, as the runtime does"},
 }
 
@@ -107,6 +111,44 @@ func TestHouse(t *testing.T) {
 	}
 }
 
+// The simulated cloud is one state and three services, which know the state and not each
+// other.
+func TestHouseOfTheSimulatedCloud(t *testing.T) {
+	const root = "testutil/simcloud"
+	may := map[string]string{
+		"oslopolicy": "std",
+		"model":      "std " + root + "/oslopolicy",
+		"api":        "std " + root + "/model",
+		"keystone":   "std " + root + "/model " + root + "/api",
+		"nova":       "std " + root + "/model " + root + "/api",
+		"cinder":     "std " + root + "/model " + root + "/api " + root + "/oslopolicy",
+	}
+	for dir, imports := range may {
+		files, err := filepath.Glob("simcloud/" + dir + "/*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no files in %s: %v", dir, err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, spec := range parsed.Imports {
+				imported, err := strconv.Unquote(spec.Path.Value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !allowed(imports, imported) {
+					t.Errorf("%s imports %s", file, imported)
+				}
+			}
+		}
+	}
+}
+
 // The event's time is the time: a function that looks at the clock decides
 // otherwise when the event comes again.
 func TestNoClockInFunctions(t *testing.T) {
@@ -120,7 +162,8 @@ func TestNoClockInFunctions(t *testing.T) {
 				return true
 			}
 			x, ok := sel.X.(*ast.Ident)
-			if ok && x.Name == "time" && slices.Contains([]string{"Now", "Since", "Until", "Sleep", "After", "Tick"}, sel.Sel.Name) {
+			if ok && x.Name == "time" && slices.Contains([]string{"Now", "Since", "Until", "Sleep", "After", "Tick"},
+				sel.Sel.Name) {
 				t.Errorf("%s uses time.%s: a function takes the time from its event", src.file, sel.Sel.Name)
 			}
 			return true

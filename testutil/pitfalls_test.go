@@ -175,7 +175,8 @@ func problems(all []fact, in func(dir string) folder) (problems []string) {
 				say("%s is no number", n)
 			}
 		}
-		if slices.Equal(slices.Sorted(slices.Values(have)), slices.Sorted(slices.Values(want))) || len(slices.Compact(slices.Sorted(slices.Values(have)))) != len(have) {
+		if slices.Equal(slices.Sorted(slices.Values(have)), slices.Sorted(slices.Values(want))) ||
+			len(slices.Compact(slices.Sorted(slices.Values(have)))) != len(have) {
 			say("the numbers are out of order, or come twice")
 		}
 	}
@@ -200,14 +201,19 @@ func TestDocsPitfallsAreCompared(t *testing.T) {
 		{"all is well", "", "", ""},
 		{"a number is missing", "P18a", "none", "P18a is missing"},
 		{"the last is missing", "D29", "none", "D29 is missing"},
-		{"a number that is none", "P36", "- **P37** It has bitten people. `a/b.TestOne`\n", "P36 is missing; P37 is no number"},
-		{"a number that comes twice", "D3", "- **D2** It has bitten people. `a/b.TestOne`\n", "D3 is missing; the numbers are out of order, or come twice"},
+		{"a number that is none", "P36", "- **P37** It has bitten people. `a/b.TestOne`\n",
+			"P36 is missing; P37 is no number"},
+		{"a number that comes twice", "D3", "- **D2** It has bitten people. `a/b.TestOne`\n",
+			"D3 is missing; the numbers are out of order, or come twice"},
 		{"no test", "D3", "- **D3** It has bitten people in `notifications.info`.\n", "D3 has no test"},
 		{"a test that there is not", "D3", "- **D3** It has bitten people. `a/b.TestTwo`\n", "D3: a/b has no TestTwo"},
-		{"a case that there is not", "D3", "- **D3** It has bitten people. `a/b.TestOne/another case`\n", `D3: the tests of a/b have no "another case"`},
-		{"a test that is not marked", "D3", "- **D3** It has bitten people. `a/b.TestReal`\n", "D3: a/b.TestReal is marked (e2e): false, and needs that tag: true"},
+		{"a case that there is not", "D3", "- **D3** It has bitten people. `a/b.TestOne/another case`\n",
+			`D3: the tests of a/b have no "another case"`},
+		{"a test that is not marked", "D3", "- **D3** It has bitten people. `a/b.TestReal`\n",
+			"D3: a/b.TestReal is marked (e2e): false, and needs that tag: true"},
 		{"one that is", "D3", "- **D3** It has bitten people. `a/b.TestReal` (e2e)\n", ""},
-		{"one that is and need not be", "D3", "- **D3** It has bitten people. `a/b.TestOne` (e2e)\n", "D3: a/b.TestOne is marked (e2e): true, and needs that tag: false"},
+		{"one that is and need not be", "D3", "- **D3** It has bitten people. `a/b.TestOne` (e2e)\n",
+			"D3: a/b.TestOne is marked (e2e): true, and needs that tag: false"},
 		{"nothing but a name", "D3", "- **D3** `a/b.TestOne`\n", "D3 says nothing"},
 	} {
 		got := strings.Join(problems(facts(page(func(n string) string {

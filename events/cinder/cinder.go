@@ -63,6 +63,10 @@ type Volume struct {
 	At    time.Time
 	// Deleted says that the volume is gone.
 	Deleted bool
+
+	// Opaque says that a value has another type than expected. Only ID, Project,
+	// Event, At and Deleted (by the event type) are set: ask the API.
+	Opaque bool
 }
 
 // DecodeVolume is the decoder for [events.On] of [VolumeTypes]; it reads every
@@ -103,7 +107,7 @@ func DecodeVolume(e events.Event) (Volume, error) {
 	v.Metadata, v.HasMetadata = wire.Metadata(metadata)
 	v.Servers, v.HasServers = readAttachments(&is, attachments)
 	volume, project := is.Text(id), is.Text(tenant)
-	if s.End() != nil || is.Odd() {
+	if s.End() != nil {
 		return Volume{}, errors.New("the payload is not a volume's")
 	}
 	var ok bool
@@ -112,6 +116,10 @@ func DecodeVolume(e events.Event) (Volume, error) {
 	}
 	if v.Project, ok = wire.ProjectID(project); !ok {
 		return Volume{}, fmt.Errorf("volume %s: no id of its project", v.ID)
+	}
+	if is.Odd() {
+		return Volume{ID: v.ID, Project: v.Project, Event: e.Type, At: e.At,
+			Deleted: e.Type == "volume.delete.end", Opaque: true}, nil
 	}
 	return v, nil
 }
@@ -174,6 +182,10 @@ type Backup struct {
 	At    time.Time
 	// Deleted says that the backup is gone.
 	Deleted bool
+
+	// Opaque says that a value has another type than expected. Only the ids,
+	// Event and At are set: ask the API.
+	Opaque bool
 }
 
 // DecodeBackup is the decoder for [events.On] of [BackupTypes]; it reads every
@@ -220,7 +232,7 @@ func DecodeBackup(e events.Event) (Backup, error) {
 	b.Volume, _ = wire.ResourceID(is.Text(volume))
 	b.Parent, _ = wire.ResourceID(is.Text(parent))
 	backup, project := is.Text(id), is.Text(tenant)
-	if s.End() != nil || is.Odd() {
+	if s.End() != nil {
 		return Backup{}, errors.New("the payload is not a backup's")
 	}
 	var ok bool
@@ -229,6 +241,10 @@ func DecodeBackup(e events.Event) (Backup, error) {
 	}
 	if b.Project, ok = wire.ProjectID(project); !ok {
 		return Backup{}, fmt.Errorf("backup %s: no id of its project", b.ID)
+	}
+	if is.Odd() {
+		return Backup{ID: b.ID, Project: b.Project, Volume: b.Volume, Parent: b.Parent,
+			Event: e.Type, At: e.At, Opaque: true}, nil
 	}
 	return b, nil
 }

@@ -165,8 +165,8 @@ type DigestInput struct {
 	ForeignTold []string
 	Classes     Classes
 	Keys        Keys
-	// DeadlineBase and DeadlinePerGiB say how long a backup may take.
-	DeadlineBase, DeadlinePerGiB time.Duration
+	// Deadline is how long a backup may run.
+	Deadline TimeLimit
 	// Steady, if set, stands in for [Steady]: it takes a while, and whoever makes many
 	// digests for one moment can remember.
 	Steady func(p Policy, now time.Time) int
@@ -273,9 +273,8 @@ func (d *Digest) tellVolumes(in DigestInput) {
 		if p := in.Classes.Strictest(v.Enrolments, in.To); !v.Attempt.None() && !p.Lock.IsZero() {
 			d.Locked = append(d.Locked, DigestNote{Server: note.Server, Volume: note.Volume, Why: p.NotYet(v.Attempt, in.Zone)})
 		}
-		deadline := in.DeadlineBase + time.Duration(v.Size)*in.DeadlinePerGiB
 		late := false
-		if late, note.Why = Overdue(in.Classes.Strictest(v.Enrolments, in.To), v, deadline, in.To); late {
+		if late, note.Why = Overdue(in.Classes.Strictest(v.Enrolments, in.To), v, in.Deadline.Of(v.Size), in.To); late {
 			d.Overdue = append(d.Overdue, note)
 		}
 	}

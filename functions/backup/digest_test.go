@@ -114,7 +114,7 @@ func TestWhatADigestTellsOfServersAndVolumes(t *testing.T) {
 	keys := Keys{OptIn: "backup", Skip: "skip-volume-backup", Schedule: "backup-schedule", Retention: "backup-retention", Overrides: true}
 	web := Enrolment{Server: "s-web", Name: "web", Class: Default}
 	in := DigestInput{
-		Project: Project{ID: "p", Name: "alpha"}, From: digestFrom, To: digestTo, Classes: classes, Keys: keys, DeadlineBase: time.Hour,
+		Project: Project{ID: "p", Name: "alpha"}, From: digestFrom, To: digestTo, Classes: classes, Keys: keys, Deadline: TimeLimit{Base: time.Hour},
 		Servers: []Server{
 			{ID: "s-web", Name: "web", Metadata: map[string]string{"backup": "yes", "backup-retention": "soon"}, Volumes: []string{"v1"}},
 			{ID: "s-dry", Name: "dry", Metadata: map[string]string{"backup": "on"}},
@@ -164,7 +164,7 @@ func TestWhatADigestTellsOfLocks(t *testing.T) {
 	web := Enrolment{Server: "s-web", Name: "web", Class: "gold", Problems: []string{"an old one"}, Attempt: Attempt{Since: on("21T12:00"), Why: "metadata backup=glod"}}
 	old := Enrolment{Server: "s-old", Class: "silver", Attempt: Attempt{Since: on("21T12:00"), Why: "x"}}
 	in := DigestInput{
-		Project: Project{ID: "p"}, From: digestFrom, To: digestTo, Zone: zone("Europe/Berlin"), Classes: classes, Keys: theKeys, DeadlineBase: time.Hour,
+		Project: Project{ID: "p"}, From: digestFrom, To: digestTo, Zone: zone("Europe/Berlin"), Classes: classes, Keys: theKeys, Deadline: TimeLimit{Base: time.Hour},
 		Servers:    []Server{{ID: "s-web", Name: "web", Metadata: map[string]string{"backup": "glod"}, Volumes: []string{"v1"}}},
 		Enrolments: []Enrolment{web, old},
 		Volumes:    []Protected{{Volume: "v1", Name: "data", Enrolments: []Enrolment{web}, Created: nov(22), Attempt: Attempt{Since: on("20T12:00"), Why: "volume metadata skip-volume-backup=1"}}},

@@ -45,7 +45,8 @@ func TestBlackoutsAtTheirEdges(t *testing.T) {
 		{"the end of the week comes before its beginning", "sat,sun 08:00-09:00", "22T08:00", "22T09:00"},
 		{"a day in capitals", "SUN 08:00-09:00", "22T08:00", "22T09:00"},
 		{"gone past midnight", "sat 23:00-01:00", "22T00:59", "22T01:00"},
-		{"one that ends last is told, not one that ends together with it", "sun 07:00-09:00; sun 08:00-09:00", "22T08:00", "22T09:00"},
+		{"one that ends last is told, not one that ends together with it", "sun 07:00-09:00; sun 08:00-09:00", "22T08:00",
+			"22T09:00"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			bs, err := ParseBlackouts(c.in)
@@ -71,7 +72,8 @@ func TestBlackoutsAtTheirEdges(t *testing.T) {
 		}
 	})
 	t.Run("a range that begins or ends with no day is none", func(t *testing.T) {
-		for _, in := range []string{"-fri 08:00-09:00", "x-fri 08:00-09:00", "fri-x 08:00-09:00", "08:00 09:00", "sun 08:00"} {
+		for _, in := range []string{"-fri 08:00-09:00", "x-fri 08:00-09:00", "fri-x 08:00-09:00", "08:00 09:00",
+			"sun 08:00"} {
 			if bs, err := ParseBlackouts(in); err == nil {
 				t.Errorf("%q is read as %s", in, bs)
 			}
@@ -88,8 +90,10 @@ func TestTheBrakeAtItsEdges(t *testing.T) {
 	}{
 		{"99 % is a brake", Brake{Percent: 99}, Outlook{Backups: 100, Removals: 100, Chains: 100000, Losses: 100000},
 			"100 of 100 backups would be removed, 100 % of all chains: the brake allows 99 %"},
-		{"100 % is none, whatever the figures", Brake{Percent: 100}, Outlook{Backups: 1, Removals: 1, Chains: 1000, Losses: 1001}, ""},
-		{"as many as it is asked from", Brake{Percent: 10, From: 3}, Outlook{Backups: 3, Removals: 3, Chains: 3000, Losses: 3000},
+		{"100 % is none, whatever the figures", Brake{Percent: 100},
+			Outlook{Backups: 1, Removals: 1, Chains: 1000, Losses: 1001}, ""},
+		{"as many as it is asked from", Brake{Percent: 10, From: 3},
+			Outlook{Backups: 3, Removals: 3, Chains: 3000, Losses: 3000},
 			"3 of 3 backups would be removed, 100 % of all chains: the brake allows 10 %"},
 		{"one less", Brake{Percent: 10, From: 4}, Outlook{Backups: 3, Removals: 3, Chains: 3000, Losses: 3000}, ""},
 		{"a share is rounded up", Brake{Percent: 10}, Outlook{Backups: 10, Removals: 2, Chains: 1000, Losses: 101},
@@ -132,7 +136,8 @@ func TestLimitsAtTheirEdges(t *testing.T) {
 }
 
 func TestEveryFaultHasAName(t *testing.T) {
-	for f, want := range map[Fault]string{Retry: "retry", Doubt: "doubt", Operator: "operator", Owner: "owner", Gone: "gone", Busy: "busy",
+	for f, want := range map[Fault]string{Retry: "retry", Doubt: "doubt", Operator: "operator", Owner: "owner",
+		Gone: "gone", Busy: "busy",
 		NeedsFull: "needs full", NoService: "no service", Dependents: "dependents"} {
 		same(t, f.String(), want)
 	}
@@ -162,7 +167,8 @@ func TestADigestIsInOrder(t *testing.T) {
 			{Volume: "id2", VolumeName: "data", Slot: nov(21), State: Complete, Ended: nov(21)},
 			{Volume: "id1", VolumeName: "data", Slot: nov(21), State: Complete, Ended: nov(21)},
 		},
-		Keys: Keys{OptIn: "__automated_backup"}, Classes: Classes{Default: Policy{Class: Default, Schedule: mustSchedule("24h")}},
+		Keys: Keys{OptIn: "__automated_backup"}, Classes: Classes{Default: Policy{Class: Default,
+			Schedule: mustSchedule("24h")}},
 		QuotaUnknown: "Cinder is down",
 	}
 	d, _ := Summarise(in)
@@ -193,7 +199,8 @@ func TestWhatIsQuiet(t *testing.T) {
 	}
 	note := []DigestNote{{}}
 	for what, d := range map[string]Digest{
-		"a run": {Runs: make([]DigestRun, 1)}, "a removal": {Removed: make([]Removal, 1)}, "a protected volume": {Protected: 1},
+		"a run": {Runs: make([]DigestRun, 1)}, "a removal": {Removed: make([]Removal,
+			1)}, "a protected volume": {Protected: 1},
 		"a skipped one": {Skipped: note}, "a server without volumes": {Empty: note}, "what was refused": {Invalid: note}, "what holds removals": {Held: "x"},
 	} {
 		if d.Quiet() {
@@ -220,25 +227,35 @@ func TestForecastsAtTheirEdges(t *testing.T) {
 		needs, needsGiB   int
 		full, fullInBytes string
 	}{
-		{"what is needed is just what there is", Quota{Usage{Limit: 8}, Usage{Limit: 80}}, []Protected{volume("v", 10)}, nil, 8, 80, "", ""},
-		{"one more than there is", Quota{Usage{Limit: 7}, Usage{Limit: 79}}, []Protected{volume("v", 10)}, nil, 8, 80, "2026-11-29", "2026-11-30"},
-		{"what there is of it is counted once", Quota{Usage{Limit: 7, Used: 3}, Usage{Limit: 70, Used: 30}}, []Protected{volume("v", 10)},
+		{"what is needed is just what there is", Quota{Usage{Limit: 8}, Usage{Limit: 80}}, []Protected{volume("v", 10)}, nil,
+			8, 80, "", ""},
+		{"one more than there is", Quota{Usage{Limit: 7}, Usage{Limit: 79}}, []Protected{volume("v", 10)}, nil, 8, 80,
+			"2026-11-29", "2026-11-30"},
+		{"what there is of it is counted once", Quota{Usage{Limit: 7, Used: 3}, Usage{Limit: 70, Used: 30}},
+			[]Protected{volume("v", 10)},
 			[]Record{record("a", "v", 10), record("b", "v", 10), record("c", "v", 10)}, 8, 80, "2026-11-26", "2026-11-26"},
-		{"another's backups stay", Quota{Usage{Limit: 9, Used: 2}, Usage{Limit: -1, Used: 5}}, []Protected{volume("v", 10)}, nil, 10, 85, "2026-11-29", ""},
-		{"those of a volume no longer protected go", Quota{Usage{Limit: 9, Used: 3}, Usage{Limit: -1, Used: 25}}, []Protected{volume("v", 10)},
+		{"another's backups stay", Quota{Usage{Limit: 9, Used: 2}, Usage{Limit: -1, Used: 5}}, []Protected{volume("v", 10)},
+			nil, 10, 85, "2026-11-29", ""},
+		{"those of a volume no longer protected go", Quota{Usage{Limit: 9, Used: 3}, Usage{Limit: -1, Used: 25}},
+			[]Protected{volume("v", 10)},
 			[]Record{record("a", "gone", 10), record("b", "gone", 10)}, 9, 85, "", ""},
-		{"but no more of them than Cinder counts", Quota{Usage{Limit: -1, Used: 1}, Usage{Limit: -1, Used: 10}}, []Protected{volume("v", 10)},
+		{"but no more of them than Cinder counts", Quota{Usage{Limit: -1, Used: 1}, Usage{Limit: -1, Used: 10}},
+			[]Protected{volume("v", 10)},
 			[]Record{record("a", "gone", 10), record("b", "gone", 20)}, 8, 80, "", ""},
-		{"more of one than its policy needs goes", Quota{Usage{Limit: 20, Used: 10}, Usage{Limit: -1, Used: 100}}, []Protected{volume("v", 10)},
+		{"more of one than its policy needs goes", Quota{Usage{Limit: 20, Used: 10}, Usage{Limit: -1, Used: 100}},
+			[]Protected{volume("v", 10)},
 			slices.Repeat([]Record{record("a", "v", 10)}, 10), 8, 80, "", ""},
-		{"one that has all it needs makes no room scarcer", Quota{Usage{Limit: 15, Used: 8}, Usage{Limit: -1, Used: 80}}, []Protected{volume("v", 10), volume("w", 10)},
+		{"one that has all it needs makes no room scarcer", Quota{Usage{Limit: 15, Used: 8}, Usage{Limit: -1, Used: 80}},
+			[]Protected{volume("v", 10), volume("w", 10)},
 			slices.Repeat([]Record{record("a", "v", 10)}, 8), 16, 160, "2026-11-29", ""},
 		{"another's beside ours", Quota{Usage{Limit: -1, Used: 4}, Usage{Limit: -1, Used: 40}}, []Protected{volume("v", 10)},
 			[]Record{record("a", "v", 10)}, 11, 110, "", ""},
-		{"a volume that is left out needs nothing", Quota{Usage{Limit: 7}, Usage{Limit: -1}}, []Protected{{Volume: "v", Size: 10, Skip: "no"}}, nil, 0, 0, "", ""},
+		{"a volume that is left out needs nothing", Quota{Usage{Limit: 7}, Usage{Limit: -1}},
+			[]Protected{{Volume: "v", Size: 10, Skip: "no"}}, nil, 0, 0, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b, g := Forecast(c.q, append(c.volumes, Protected{Volume: "x", Size: 1, Skip: "no"}), c.records, classes, steady, now)
+			b, g := Forecast(c.q, append(c.volumes, Protected{Volume: "x", Size: 1, Skip: "no"}), c.records, classes,
+				steady, now)
 			day := func(t time.Time) string {
 				if t.IsZero() {
 					return ""
@@ -250,7 +267,8 @@ func TestForecastsAtTheirEdges(t *testing.T) {
 	}
 	t.Run("a policy is played once, however many volumes have it", func(t *testing.T) {
 		asked := 0
-		Forecast(Quota{}, []Protected{volume("a", 1), volume("b", 1)}, nil, classes, func(Policy, time.Time) int { asked++; return 8 }, now)
+		Forecast(Quota{}, []Protected{volume("a", 1), volume("b", 1)}, nil, classes,
+			func(Policy, time.Time) int { asked++; return 8 }, now)
 		if asked != 1 {
 			t.Errorf("it is asked %d times", asked)
 		}
@@ -259,7 +277,8 @@ func TestForecastsAtTheirEdges(t *testing.T) {
 
 // Two policies that differ in anything that counts are told apart.
 func TestWordsTellPoliciesApart(t *testing.T) {
-	base := Policy{Schedule: mustSchedule("24h"), Retention: Age{Days: 7}, Rules: Rules{Daily: 1}, ChainAge: Age{Days: 1}, Depth: 2, Archive: Archive{"c", Month}}
+	base := Policy{Schedule: mustSchedule("24h"), Retention: Age{Days: 7}, Rules: Rules{Daily: 1}, ChainAge: Age{Days: 1},
+		Depth: 2, Archive: Archive{"c", Month}}
 	same(t, base.Words(), "24h|7d|daily=1|1d|2|c|month")
 }
 
@@ -283,7 +302,8 @@ func TestSteadyOfEveryRule(t *testing.T) {
 		{"years, further than four", "24h", Age{Days: 1}, Rules{Yearly: 6}, 0, Archive{}, 7},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := Policy{Class: Default, Schedule: mustSchedule(c.every), Retention: c.keep, Rules: c.rules, Depth: c.depth, Archive: c.archive}
+			p := Policy{Class: Default, Schedule: mustSchedule(c.every), Retention: c.keep, Rules: c.rules, Depth: c.depth,
+				Archive: c.archive}
 			same(t, Steady(p, now), c.want)
 		})
 	}
@@ -317,7 +337,11 @@ func TestHowFarRulesReach(t *testing.T) {
 func TestTalliesCountByTheCalendar(t *testing.T) {
 	berlin := zone("Europe/Berlin")
 	ta := newTally(Rules{}, berlin)
-	year, week := func(at time.Time) int { y, _ := at.ISOWeek(); return y }, func(at time.Time) int { _, w := at.ISOWeek(); return w }
+	year, week := func(at time.Time) int { y, _ := at.ISOWeek(); return y }, func(at time.Time) int {
+		_,
+			w := at.ISOWeek()
+		return w
+	}
 	for rule, key := range map[int]func(time.Time) string{
 		// An hour that comes twice is one.
 		ruleHourly:  func(at time.Time) string { return at.Format("2006-01-02 15") },
@@ -344,36 +368,37 @@ func TestTalliesCountByTheCalendar(t *testing.T) {
 // An empty entry in a list of users or roles is nobody, and not everybody of whom
 // nothing is told.
 func TestNobodyIsNoUser(t *testing.T) {
-	g := Guards{Users: []string{""}, Roles: []string{""}}
-	p := Plea{Rule: RuleDelete, Backup: "b1", Shown: true, Mark: "True", Roles: []string{""}}
-	if r := g.Protect(p, Testimonies{}); r.Allow || r.Because != BecauseMarked {
+	g := CheckRules{Users: []string{""}, Roles: []string{""}}
+	p := CheckRequest{Rule: RuleDelete, Backup: "b1", Shown: true, Mark: "True", Roles: []string{""}}
+	if r := g.Decide(p, CheckEvidence{}); r.Allow || r.Because != BecauseMarked {
 		t.Errorf("nobody may delete an automated backup: %+v", r)
 	}
 	p.Mark = ""
-	if r := g.Protect(p, Testimonies{Ledger: Manual}); !r.Allow || r.Because != BecauseManual {
+	if r := g.Decide(p, CheckEvidence{Ledger: Manual}); !r.Allow || r.Because != BecauseManual {
 		t.Errorf("nobody has made a backup for the service: %+v", r)
 	}
 }
 
 // Whoever asks is told why in these words.
 func TestRulingsInWords(t *testing.T) {
-	g := Guards{Users: []string{"service"}, Roles: []string{"admin"}}
+	g := CheckRules{Users: []string{"service"}, Roles: []string{"admin"}}
 	const no = "the backup is an automated one: only the backup service removes or changes it, when its retention has ended"
 	for _, c := range []struct {
-		p    Plea
-		t    Testimonies
+		p    CheckRequest
+		t    CheckEvidence
 		want string
 	}{
-		{Plea{Rule: "other"}, Testimonies{}, "this check is for the deletion and the update of backups, and for nothing else"},
-		{Plea{User: "service"}, Testimonies{}, "the backup service asks"},
-		{Plea{Roles: []string{"admin"}}, Testimonies{}, "an operator asks"},
-		{Plea{Shown: true, Mark: "true"}, Testimonies{}, no},
-		{Plea{Shown: true}, Testimonies{Ledger: Manual}, "the backup is not an automated one"},
-		{Plea{}, Testimonies{Ledger: Manual, Cinder: Unknown}, "there is no such backup"},
-		{Plea{}, Testimonies{Ledger: Silent, Cinder: Silent},
-			"the request does not tell whether the backup is an automated one, and nobody who would know can be asked now"},
+		{CheckRequest{Rule: "other"}, CheckEvidence{},
+			"this check is for the deletion and the update of backups, and for nothing else"},
+		{CheckRequest{User: "service"}, CheckEvidence{}, "the backup service asks"},
+		{CheckRequest{Roles: []string{"admin"}}, CheckEvidence{}, "an operator asks"},
+		{CheckRequest{Shown: true, Mark: "true"}, CheckEvidence{}, no},
+		{CheckRequest{Shown: true}, CheckEvidence{Ledger: Manual}, "the backup is not an automated one"},
+		{CheckRequest{}, CheckEvidence{Ledger: Manual, Cinder: Unknown}, "there is no such backup"},
+		{CheckRequest{}, CheckEvidence{Ledger: NoAnswer, Cinder: NoAnswer},
+			"the request does not say whether the backup is an automated one, and neither the ledger nor Cinder can be asked now"},
 	} {
-		same(t, g.Protect(c.p, c.t).Why, c.want)
+		same(t, g.Decide(c.p, c.t).Why, c.want)
 	}
 }
 
@@ -385,7 +410,8 @@ func TestTheStrictestKeepsItsOwnArchive(t *testing.T) {
 		p.Archive = Archive{container, every}
 		return p
 	}
-	classes := Classes{"hourly": of("every=1h, keep=1w", "vault", Year), "daily": of("every=24h, keep=2w", "attic", Month), "none": of("every=30m, keep=1d", "", "")}
+	classes := Classes{"hourly": of("every=1h, keep=1w", "vault", Year),
+		"daily": of("every=24h, keep=2w", "attic", Month), "none": of("every=30m, keep=1d", "", "")}
 	for _, c := range []struct{ classes, want string }{
 		{"hourly daily", "1h 2w vault month"},
 		{"daily hourly", "1h 2w vault month"},
@@ -421,10 +447,13 @@ func TestWhoMayBuildOnWhom(t *testing.T) {
 		{"none beyond the next full one", "F1@10d I1@9d F2@8d I2@7d", "F1: I1; I1 of F1:; F2: I2; I2 of F2:"},
 		{"one that is being restored from is a full one, too", "F1@10d F2@9d:restoring I1@8d", "F1:; F2: I1; I1 of F2:"},
 		{"one that failed is none", "F1@10d F2@9d:error I1@8d", "F1: I1; F2:; I1 of F1:"},
-		{"but may be, where Cinder says that something builds on it", "F1@10d F2@9d:error{dependents} I1@8d", "F1: I1; F2: I1; I1 of F1:"},
+		{"but may be, where Cinder says that something builds on it", "F1@10d F2@9d:error{dependents} I1@8d",
+			"F1: I1; F2: I1; I1 of F1:"},
 		{"nothing builds on what is being made", "F1@10d I1@9d:creating I2@8d", "F1: I1 I2; I1 of F1:; I2 of F1:"},
-		{"of those of one second each may on each", "F1@10d I1@9d I2@9d I3@9d I4@8d", "F1: I1 I2 I3 I4; I1 of F1: I2 I3 I4; I2 of F1: I1 I3 I4; I3 of F1: I1 I2 I4; I4 of F1:"},
-		{"and on that before a full one of their second", "F1@10d F2@9d I1@9d I2@8d", "F1: I1; F2: I1 I2; I1 of F2: I2; I2 of F2:"},
+		{"of those of one second each may on each", "F1@10d I1@9d I2@9d I3@9d I4@8d",
+			"F1: I1 I2 I3 I4; I1 of F1: I2 I3 I4; I2 of F1: I1 I3 I4; I3 of F1: I1 I2 I4; I4 of F1:"},
+		{"and on that before a full one of their second", "F1@10d F2@9d I1@9d I2@8d",
+			"F1: I1; F2: I1 I2; I1 of F2: I2; I2 of F2:"},
 		{"without a full one the first is that of the chain", "I1@9d I2@8d", "I1 of I1: I2; I2 of I1:"},
 		{"a tenant's count as well", "f1@10d I1@9d i2@8d", "f1: I1 i2; I1 of f1: i2; i2 of f1:"},
 	} {
@@ -462,23 +491,33 @@ func TestWhenADigestIsDue(t *testing.T) {
 	}{
 		{"nothing is left to wait for", Reporting{}, nil, nil, Retention{}, now, "true the period is over"},
 		{"told already", Reporting{Last: end}, nil, nil, Retention{}, now, "false told until 2026-11-22T06:00:00Z"},
-		{"told of the period before", Reporting{Last: end.AddDate(0, 0, -1)}, nil, nil, Retention{}, now, "true the period is over"},
-		{"told until now, by another schedule", Reporting{Last: now}, nil, nil, Retention{}, now, "false told until 2026-11-22T07:00:00Z"},
-		{"told by a clock that was ahead", Reporting{Last: now.Add(time.Second)}, nil, nil, Retention{}, now, "true the period is over"},
-		{"a run of the period is under way", Reporting{}, run(before), nil, Retention{}, now, "false run v1@20261122T050000Z is under way"},
+		{"told of the period before", Reporting{Last: end.AddDate(0, 0, -1)}, nil, nil, Retention{}, now,
+			"true the period is over"},
+		{"told until now, by another schedule", Reporting{Last: now}, nil, nil, Retention{}, now,
+			"false told until 2026-11-22T07:00:00Z"},
+		{"told by a clock that was ahead", Reporting{Last: now.Add(time.Second)}, nil, nil, Retention{}, now,
+			"true the period is over"},
+		{"a run of the period is under way", Reporting{}, run(before), nil, Retention{}, now,
+			"false run v1@20261122T050000Z is under way"},
 		{"one of its very end", Reporting{}, run(end), nil, Retention{}, now, "false run v1@20261122T060000Z is under way"},
 		{"a run of the next", Reporting{}, run(end.Add(time.Second)), nil, Retention{}, now, "true the period is over"},
 		{"a volume is due", Reporting{}, nil, volume(end), Retention{}, now, "false volume v1 is still to be backed up"},
 		{"after the period", Reporting{}, nil, volume(end.Add(time.Second)), Retention{}, now, "true the period is over"},
 		{"never", Reporting{}, nil, volume(time.Time{}), Retention{}, now, "true the period is over"},
-		{"one that is left out", Reporting{}, nil, []Protected{{Volume: "v1", Skip: "no", State: State{Due: before}}}, Retention{}, now, "true the period is over"},
-		{"a backup is being removed", Reporting{}, nil, nil, Retention{Removals: going}, now, "false backup b1 is being removed"},
-		{"one that is stuck", Reporting{}, nil, nil, Retention{Removals: map[string]Removal{"b1": {Backup: "b1", Trouble: "x"}}}, now, "true the period is over"},
-		{"removals are held back", Reporting{}, nil, nil, Retention{Held: "brake", Removals: going, Due: now}, now, "true the period is over"},
+		{"one that is left out", Reporting{}, nil, []Protected{{Volume: "v1", Skip: "no", State: State{Due: before}}},
+			Retention{}, now, "true the period is over"},
+		{"a backup is being removed", Reporting{}, nil, nil, Retention{Removals: going}, now,
+			"false backup b1 is being removed"},
+		{"one that is stuck", Reporting{}, nil, nil, Retention{Removals: map[string]Removal{"b1": {Backup: "b1",
+			Trouble: "x"}}}, now, "true the period is over"},
+		{"removals are held back", Reporting{}, nil, nil, Retention{Held: "brake", Removals: going, Due: now}, now,
+			"true the period is over"},
 		{"retention looks now", Reporting{}, nil, nil, Retention{Due: now}, now, "false retention is about to look"},
 		{"later", Reporting{}, nil, nil, Retention{Due: now.Add(time.Second)}, now, "true the period is over"},
-		{"all of it, once patience is over", Reporting{}, run(before), volume(before), Retention{Removals: going, Due: before}, end.Add(patience), "true overdue"},
-		{"not a second before", Reporting{}, run(before), volume(before), Retention{Removals: going, Due: before}, end.Add(patience - time.Second),
+		{"all of it, once patience is over", Reporting{}, run(before), volume(before),
+			Retention{Removals: going, Due: before}, end.Add(patience), "true overdue"},
+		{"not a second before", Reporting{}, run(before), volume(before), Retention{Removals: going, Due: before},
+			end.Add(patience - time.Second),
 			"false run v1@20261122T050000Z is under way"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -498,7 +537,8 @@ func TestATrimmedDigest(t *testing.T) {
 	d := Digest{Runs: make([]DigestRun, 501), Removed: make([]Removal, 201), Removals: 201, Complete: 501,
 		Overdue: notes, Recovered: notes, Skipped: notes, Empty: notes, Invalid: notes, Outside: notes[:3]}
 	got := d.Trimmed()
-	same(t, []int{len(got.Runs), len(got.Removed), len(got.Overdue), len(got.Recovered), len(got.Skipped), len(got.Empty), len(got.Invalid), len(got.Outside)},
+	same(t, []int{len(got.Runs), len(got.Removed), len(got.Overdue), len(got.Recovered), len(got.Skipped), len(got.Empty),
+		len(got.Invalid), len(got.Outside)},
 		[]int{500, 200, 200, 200, 200, 200, 200, 3})
 	same(t, []int{got.Complete, got.Removals, len(d.Runs), len(d.Skipped)}, []int{501, 201, 501, 201})
 }
@@ -551,7 +591,8 @@ func TestADigestInItsOwnWords(t *testing.T) {
 func TestADigestOfSmallThings(t *testing.T) {
 	same(t, quotaFact(Usage{Limit: -5}), QuotaFact{Limit: -1, Level: Low})
 	d, _ := Summarise(DigestInput{
-		Project: Project{ID: "p"}, From: digestFrom, To: digestTo, Quota: Quota{Backups: Usage{Limit: 7, Used: 2}, Gigabytes: Usage{Limit: 70}},
+		Project: Project{ID: "p"}, From: digestFrom, To: digestTo, Quota: Quota{Backups: Usage{Limit: 7, Used: 2},
+			Gigabytes: Usage{Limit: 70}},
 		Runs:    []Run{{Volume: "id1", Slot: nov(21), Servers: []string{"s1", "s2"}, State: Failed}},
 		Servers: []Server{{ID: "s3", Metadata: map[string]string{"backup": "yes, please"}}},
 		Keys:    Keys{OptIn: "backup"}, Classes: Classes{Default: Policy{Class: Default, Schedule: mustSchedule("24h")}},

@@ -6,9 +6,10 @@ import (
 	"strings"
 )
 
-// Enrol is what the ledger should remember of an opted-in server and its volumes.
-// A volume that is missing from the map is left out of both; missing names them.
-func Enrol(s Server, w Wish, volumes map[string]Volume, keys Keys) (e Enrolment, protected []Protected, missing []string) {
+// Enrol returns what the ledger stores of an opted-in server and its volumes. missing are the
+// attached volumes that are not in the map or belong to another project; they are left out.
+func Enrol(s Server, w Wish, volumes map[string]Volume, keys Keys) (e Enrolment, protected []Protected,
+	missing []string) {
 	e = Enrolment{
 		Server: s.ID, Name: plain(s.Name, 64), Project: s.Project, Class: w.Class,
 		Schedule: w.Schedule, Retention: w.Retention, Problems: w.Problems, Words: w.Words,
@@ -17,8 +18,8 @@ func Enrol(s Server, w Wish, volumes map[string]Volume, keys Keys) (e Enrolment,
 		v, ok := volumes[id]
 		switch {
 		case !ok || v.Project != "" && v.Project != s.Project:
-			// Of another project: only an administrator can attach such a one, and a token
-			// of the server's project cannot back it up.
+			// Only an administrator can attach a volume of another project, and a token of the
+			// server's project cannot back it up.
 			missing = append(missing, id)
 		case !slices.Contains(e.Volumes, id):
 			e.Volumes = append(e.Volumes, id)
@@ -31,7 +32,7 @@ func Enrol(s Server, w Wish, volumes map[string]Volume, keys Keys) (e Enrolment,
 	return e, protected, missing
 }
 
-// SameAs says whether two readings of a server come to the same.
+// SameAs says whether two enrolments are equal, whatever the order of their volumes.
 func (e Enrolment) SameAs(o Enrolment) bool {
 	sorted := func(ids []string) []string { return slices.Sorted(slices.Values(ids)) }
 	return e.Server == o.Server && e.Name == o.Name && e.Project == o.Project && e.Class == o.Class &&
@@ -39,13 +40,13 @@ func (e Enrolment) SameAs(o Enrolment) bool {
 		slices.Equal(e.Problems, o.Problems) && slices.Equal(sorted(e.Volumes), sorted(o.Volumes))
 }
 
-// SameFacts says whether two readings of a volume come to the same.
+// SameFacts says whether the facts of two volumes are equal; their states do not count.
 func (p Protected) SameFacts(o Protected) bool {
 	return p.Volume == o.Volume && p.Project == o.Project && p.Name == o.Name && p.Size == o.Size &&
 		p.Backend == o.Backend && p.Created.Equal(o.Created) && p.Skip == o.Skip && p.Attempt.sameAs(o.Attempt)
 }
 
-// A Glance is what a notification tells of a server without asking anybody.
+// A Glance is what a notification says of a server.
 type Glance struct {
 	Name string
 	// Metadata counts if HasMetadata, Tags if HasTags.
@@ -53,18 +54,18 @@ type Glance struct {
 	HasMetadata bool
 	Tags        []string
 	HasTags     bool
-	// Deleted: it is gone. StateOnly: only states moved. Opaque: nothing can be read.
+	// Deleted: it is gone. StateOnly: only its state changed. Opaque: nothing can be read.
 	Deleted, StateOnly, Opaque bool
-	// VolumeChange: a volume came or went.
+	// VolumeChange: a volume was attached or detached.
 	VolumeChange bool
 	// Stamp is the value of the metadata that the service itself writes.
 	Stamp string
 }
 
-// WorthLooking decides whether a notification about a server calls for reading the
-// server. known is what the ledger remembers, if enrolled; stamp what was last
-// written to it by the service, whose echo is no news.
-func WorthLooking(g Glance, known Enrolment, enrolled bool, stamp string, keys Keys) (bool, string) {
+// WorthReading decides whether a notification is a reason to read its server from Nova. known is
+// what the ledger has of the server, if enrolled. stamp is the last value that the service wrote
+// to the server's metadata: a notification about that write is no reason.
+func WorthReading(g Glance, known Enrolment, enrolled bool, stamp string, keys Keys) (bool, string) {
 	switch {
 	case g.Opaque:
 		return true, "the notification cannot be read"
@@ -74,7 +75,7 @@ func WorthLooking(g Glance, known Enrolment, enrolled bool, stamp string, keys K
 		return enrolled, "its volumes changed"
 	case !enrolled && g.HasMetadata && hasAny(g.Metadata, keys.OptIn):
 		if slices.Contains(no, strings.ToLower(strings.TrimSpace(g.Metadata[keys.OptIn]))) {
-			return false, "its metadata opt out, which no tag overrules"
+			return false, "its metadata opt out, and tags cannot change that"
 		}
 		return true, "it may have opted in"
 	case !enrolled && g.HasTags:
@@ -83,27 +84,27 @@ func WorthLooking(g Glance, known Enrolment, enrolled bool, stamp string, keys K
 		return false, "only its state changed"
 	case !enrolled:
 		// An older notification has no tags: they may be what changed.
-		return g.HasMetadata, "its tags are not told"
+		return g.HasMetadata, "the notification lacks its tags"
 	case !g.HasMetadata:
-		return true, "its metadata are not told"
+		return true, "the notification lacks its metadata"
 	case plain(g.Name, 64) != known.Name:
 		return true, "renamed"
 	}
-	// Compare only what the notification tells of: metadata always, tags maybe.
+	// Compare only what the notification contains: metadata always, tags in newer formats.
 	now, before := words(g.Metadata, g.Tags, keys), known.Words
 	if !g.HasTags {
 		before = withoutTags(before)
 	}
 	switch {
 	case now != before:
-		return true, "its wishes changed"
+		return true, "its backup metadata or tags changed"
 	case g.HasTags:
 		return false, "nothing new"
 	case g.Stamp != "" && g.Stamp == stamp:
-		return false, "the echo of our own writing, or nothing new"
+		return false, "our own write, or nothing new"
 	}
-	// Same metadata, nothing of ours: a change of tags, told by an older notification.
-	return withoutTags(known.Words) != known.Words || !hasAny(g.Metadata, keys.OptIn), "its tags are not told"
+	// The metadata are the same and we wrote nothing. In an older format, tags may have changed.
+	return withoutTags(known.Words) != known.Words || !hasAny(g.Metadata, keys.OptIn), "the notification lacks its tags"
 }
 
 func hasAny(m map[string]string, keys ...string) bool {

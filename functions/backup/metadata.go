@@ -36,9 +36,6 @@ const (
 	// MetaArchived is "month" or "year" for the first restore point of one, which lies
 	// in the archive container; not there for others.
 	MetaArchived = "__staffeln_archived"
-	// MetaUnarchived is the same for one that should have been the first, but was not
-	// archived since an attempt had failed: for a day none is tried again.
-	MetaUnarchived = "__staffeln_unarchived"
 	// MetaHold keeps a backup for as long as it is there, with any value but no,
 	// false, off and 0. Operators set it; a tenant's update of a protected backup is
 	// refused by the policy check.

@@ -15,131 +15,133 @@ const (
 	RuleResetStatus = "volume_extension:backup_admin_actions:reset_status"
 )
 
-// A Plea is somebody's wish to delete or change a backup, as Cinder's policy check
-// tells of it.
-type Plea struct {
-	// Rule is the policy asked about; "" where the asker did not say, as old releases of
-	// oslo.policy do not.
+// A CheckRequest is a question of Cinder's policy check: may this user delete or change this
+// backup?
+type CheckRequest struct {
+	// Rule is the policy asked about; "" from old releases of oslo.policy, which do not say.
 	Rule string
 	// Backup is the id of the backup.
 	Backup string
-	// Shown says that the plea holds the backup itself: its Creator and its Mark.
+	// Shown says that the request holds the backup itself: its Creator and its Mark.
 	Shown bool
-	// Creator is the id of the user who made the backup; "" where that is not told.
+	// Creator is the id of the user who made the backup; "" if the request does not say.
 	Creator string
 	// Mark is the value of the backup's metadata [MetaAutomated]; "" for none.
 	Mark string
-	// User is the id of the user who asks; Roles are the user's in the project of the
-	// token. Both are empty where the plea does not tell who asks.
+	// User is the id of the user who asks; Roles are the user's roles in the token's project.
+	// Both are empty if the request does not say who asks.
 	User  string
 	Roles []string
 }
 
-// Guards say whose the automated backups are.
-type Guards struct {
-	// Users are the ids of the service's own users: what they make is protected, and
-	// they may do as they like.
+// CheckRules say who may delete and change automated backups, and who makes them.
+type CheckRules struct {
+	// Users are the ids of the service's own users: the backups that they make are protected,
+	// and everything is allowed to them.
 	Users Makers
-	// Whole says that Users holds the service's own user, which Keystone tells. Only
-	// then does a maker who is not in Users say that the service did not make a backup.
-	Whole bool
-	// Roles may do as they like, too. Capitals do not count, as with oslo.policy.
+	// Complete says that Users holds the service's current user, whose id Keystone tells. Only
+	// then is a backup by somebody else proven not to be the service's.
+	Complete bool
+	// Roles are allowed everything too. Case does not matter, as in oslo.policy.
 	Roles []string
 }
 
-// A Testimony is what somebody else says of a backup that is asked about.
-type Testimony string
+// A Lookup is what the ledger or Cinder says of a backup.
+type Lookup string
 
-// The testimonies.
+// The results of a [Lookup].
 const (
-	// Unheard has not been asked yet.
-	Unheard Testimony = ""
-	// Silent could not answer, or not in time.
-	Silent Testimony = "silent"
-	// Automated says that the backup is one of the service's.
-	Automated Testimony = "automated"
-	// Manual says that it is not.
-	Manual Testimony = "manual"
-	// Unknown has no such backup: Cinder's word only, since the ledger knows but ours.
-	Unknown Testimony = "unknown"
+	// NotAsked: there was no look-up yet.
+	NotAsked Lookup = ""
+	// NoAnswer: there was no answer, or not in time.
+	NoAnswer Lookup = "no answer"
+	// Automated: the service made the backup.
+	Automated Lookup = "automated"
+	// Manual: the service did not make it.
+	Manual Lookup = "manual"
+	// Unknown: there is no such backup. Only Cinder can say so, because the ledger knows
+	// nothing but automated backups.
+	Unknown Lookup = "unknown"
 )
 
-// Testimonies are what the others have said so far.
-type Testimonies struct{ Ledger, Cinder Testimony }
+// CheckEvidence is what the look-ups have shown so far.
+type CheckEvidence struct{ Ledger, Cinder Lookup }
 
-// A Source is where a ruling comes from, and where there is more to be heard.
+// A Source is where the knowledge for a decision comes from.
 type Source string
 
 // The sources.
 const (
-	FromPlea   Source = "body"
+	FromBody   Source = "body"
 	FromLedger Source = "ledger"
 	FromCinder Source = "cinder"
-	// FromNobody is that of a refusal that rests on no knowledge.
+	// FromNobody is the source of a refusal without any knowledge.
 	FromNobody Source = "none"
 )
 
-// Grounds are the reason of a ruling in one word, for metrics.
-type Grounds string
+// A Reason is the reason of a decision in one word, for metrics.
+type Reason string
 
-// The grounds of rulings; the first four let through.
+// The reasons; the first four allow the request.
 const (
-	BecauseService  Grounds = "service"  // the service's own user asks
-	BecauseOperator Grounds = "operator" // somebody with an operator's role asks
-	BecauseManual   Grounds = "manual"   // the backup is its owner's own
-	BecauseForged   Grounds = "forged"   // the same, though its metadata say that it is automated
-	BecauseMarked   Grounds = "marked"   // its metadata says that it is automated
-	BecauseCreator  Grounds = "creator"  // the service made it
-	BecauseKnown    Grounds = "known"    // the ledger or Cinder says that it is automated
-	BecauseRule     Grounds = "rule"     // the policy asked about is none of ours
-	BecauseMissing  Grounds = "missing"  // Cinder has no such backup
-	BecauseDoubt    Grounds = "doubt"    // nobody could say
+	BecauseService  Reason = "service"  // the service's own user asks
+	BecauseOperator Reason = "operator" // a user with an operator's role asks
+	BecauseManual   Reason = "manual"   // the backup is the project's own
+	BecauseForged   Reason = "forged"   // the same, but its metadata claim that it is automated
+	BecauseMarked   Reason = "marked"   // its metadata say that it is automated
+	BecauseCreator  Reason = "creator"  // the service made it
+	BecauseKnown    Reason = "known"    // the ledger or Cinder says that it is automated
+	BecauseRule     Reason = "rule"     // the check does not answer for this policy
+	BecauseMissing  Reason = "missing"  // Cinder has no such backup
+	BecauseDoubt    Reason = "doubt"    // nobody could say
 )
 
-// A Ruling on a plea.
-type Ruling struct {
-	// Hear is who is to be asked before there is a ruling; "" where there is one.
-	Hear Source
-	// Allow lets the wish be carried out.
+// A CheckDecision is the answer to a [CheckRequest].
+type CheckDecision struct {
+	// Ask is the source to look the backup up in before a decision is possible; "" if this is
+	// the decision.
+	Ask     Source
 	Allow   bool
 	Source  Source
-	Because Grounds
-	// Why is the reason in words, for whoever asked. It tells nothing of the cloud.
+	Because Reason
+	// Why is the reason in words, for the answer. It reveals nothing about the cloud.
 	Why string
 }
 
-// Protect rules on a plea: allowed is what the service and operators wish, and
-// what anybody wishes of a backup that is not automated. A backup is automated
-// where the service made it, or the ledger knows it, or its metadata says so and the
-// plea does not tell that somebody else made it. In doubt the answer is no.
+// Decide answers a request. The service and operators may do everything, and everybody may
+// delete and change a backup that is not automated. A backup is automated if the service made
+// it, or the ledger knows it, or its metadata say so and nothing proves that somebody else made
+// it. In doubt the answer is no.
 //
-// A ruling that says whom to hear is none yet: ask again with the testimony.
-func (g Guards) Protect(p Plea, t Testimonies) Ruling {
+// If the result has Ask, look the backup up there and call Decide again with the evidence.
+func (g CheckRules) Decide(p CheckRequest, t CheckEvidence) CheckDecision {
 	mark := p.Shown && marked(p.Mark)
 	made := p.Creator != "" && slices.Contains(g.Users, p.Creator)
 	switch {
-	case !ruleOfOurs(p.Rule):
-		return Ruling{Source: FromPlea, Because: BecauseRule, Why: "this check is for the deletion and the update of backups, and for nothing else"}
+	case !answeredRule(p.Rule):
+		return CheckDecision{Source: FromBody, Because: BecauseRule,
+			Why: "this check is for the deletion and the update of backups, and for nothing else"}
 	case p.User != "" && slices.Contains(g.Users, p.User):
-		return Ruling{Allow: true, Source: FromPlea, Because: BecauseService, Why: "the backup service asks"}
+		return CheckDecision{Allow: true, Source: FromBody, Because: BecauseService, Why: "the backup service asks"}
 	case slices.ContainsFunc(p.Roles, g.operator):
-		return Ruling{Allow: true, Source: FromPlea, Because: BecauseOperator, Why: "an operator asks"}
-	case mark && (made || p.Creator == "" || !g.Whole):
-		return refusal(FromPlea, BecauseMarked)
+		return CheckDecision{Allow: true, Source: FromBody, Because: BecauseOperator, Why: "an operator asks"}
+	case mark && (made || p.Creator == "" || !g.Complete):
+		return refusal(FromBody, BecauseMarked)
 	case made:
-		return refusal(FromPlea, BecauseCreator)
+		return refusal(FromBody, BecauseCreator)
 	}
-	// One with our mark that somebody else made is the tenant's to delete, once the ledger
-	// does not know it: the service may have had another user.
-	manual := func(s Source) Ruling {
+	// The tenant may delete a backup with our mark that somebody else made, but only if the ledger
+	// does not know it: the service may have had another user before.
+	manual := func(s Source) CheckDecision {
 		if mark {
-			return Ruling{Allow: true, Source: s, Because: BecauseForged, Why: "the backup service did not make the backup"}
+			return CheckDecision{Allow: true, Source: s, Because: BecauseForged,
+				Why: "the backup service did not make the backup"}
 		}
-		return Ruling{Allow: true, Source: s, Because: BecauseManual, Why: "the backup is not an automated one"}
+		return CheckDecision{Allow: true, Source: s, Because: BecauseManual, Why: "the backup is not an automated one"}
 	}
 	switch t.Ledger {
-	case Unheard:
-		return Ruling{Hear: FromLedger}
+	case NotAsked:
+		return CheckDecision{Ask: FromLedger}
 	case Automated:
 		return refusal(FromLedger, BecauseKnown)
 	case Manual:
@@ -149,31 +151,31 @@ func (g Guards) Protect(p Plea, t Testimonies) Ruling {
 	default:
 		switch {
 		case mark:
-			return refusal(FromPlea, BecauseMarked)
+			return refusal(FromBody, BecauseMarked)
 		case p.Shown:
-			return manual(FromPlea)
+			return manual(FromBody)
 		}
 	}
 	switch t.Cinder {
-	case Unheard:
-		return Ruling{Hear: FromCinder}
+	case NotAsked:
+		return CheckDecision{Ask: FromCinder}
 	case Automated:
 		return refusal(FromCinder, BecauseKnown)
 	case Manual:
 		return manual(FromCinder)
 	case Unknown:
-		return Ruling{Source: FromCinder, Because: BecauseMissing, Why: "there is no such backup"}
+		return CheckDecision{Source: FromCinder, Because: BecauseMissing, Why: "there is no such backup"}
 	}
-	return Ruling{Source: FromNobody, Because: BecauseDoubt,
-		Why: "the request does not tell whether the backup is an automated one, and nobody who would know can be asked now"}
+	return CheckDecision{Source: FromNobody, Because: BecauseDoubt,
+		Why: "the request does not say whether the backup is an automated one, and neither the ledger nor Cinder can be asked now"}
 }
 
-func refusal(s Source, because Grounds) Ruling {
-	return Ruling{Source: s, Because: because,
+func refusal(s Source, because Reason) CheckDecision {
+	return CheckDecision{Source: s, Because: because,
 		Why: "the backup is an automated one: only the backup service removes or changes it, when its retention has ended"}
 }
 
-func ruleOfOurs(rule string) bool {
+func answeredRule(rule string) bool {
 	switch rule {
 	case "", RuleDelete, RuleUpdate, RuleForceDelete, RuleResetStatus:
 		return true
@@ -181,6 +183,6 @@ func ruleOfOurs(rule string) bool {
 	return false
 }
 
-func (g Guards) operator(role string) bool {
+func (g CheckRules) operator(role string) bool {
 	return slices.ContainsFunc(g.Roles, func(r string) bool { return r != "" && strings.EqualFold(r, role) })
 }

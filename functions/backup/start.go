@@ -32,9 +32,9 @@ type Start struct {
 	Do      Action
 	Kind    Kind // for Go
 	Attempt int
-	// Archived says that it goes, or has gone, to the archive container; Unarchived
-	// that it should, but goes to the usual one since an attempt has failed.
-	Archived, Unarchived Span
+	// Archived says that it goes, or has gone, to the archive container, as the first
+	// of that span; "" for the usual container.
+	Archived Span
 	// Backup is the one to adopt.
 	Backup CinderBackup
 	// Broken are the earlier backups of this run that ended in error and are to be
@@ -139,73 +139,36 @@ func WhatToStart(p Policy, keys Keys, s State, t Turn, f Facts, now time.Time) S
 		return start
 	}
 	start.Kind, start.Why = WhichKind(p, f.Volume, f.Backups, now)
-	span, hindered, failed := toArchive(p, s, f, start.Attempt, now)
-	if failed {
-		start.Unarchived = span
-	}
-	switch {
-	case start.Attempt == 2:
+	if start.Attempt == 2 {
 		start.Kind, start.Why = Full, "second attempt, as full: "+reason
-	case hindered != "":
-		start.Why += "; not archived: " + hindered
-	case span != "":
+	} else if span := toArchive(p, s, t, f.Backups); span != "" {
 		start.Archived, start.Kind = span, Full
-		start.Why = fmt.Sprintf("the first of %s, archived in container %s", span.Key(now.In(p.Schedule.Zone())), p.Archive.Container)
+		start.Why = fmt.Sprintf("the first of %s, archived in container %s", span.Key(t.Slot.In(p.Schedule.Zone())), p.Archive.Container)
 	}
 	return start
 }
 
-// archiveAgain is how long after an attempt that failed the archive container is
-// left alone: one that is broken costs a full backup each time.
-const archiveAgain = 24 * time.Hour
-
-// toArchive says which span's first restore point a backup would be, if any, and
-// what hinders its archiving: an archive container that does not work may cost an
-// attempt now and then, but no slot. failed says that it is because an attempt has
-// failed.
-func toArchive(p Policy, s State, f Facts, attempt int, now time.Time) (span Span, hindered string, failed bool) {
-	span = p.Archive.Every
+// toArchive says which span a slot is the first of, if its backup is to go to the archive
+// container; "" where it is not. A month whose first slot has failed or was made elsewhere
+// has had its turn: an archive container that does not work costs one attempt a month.
+func toArchive(p Policy, s State, t Turn, backups []CinderBackup) Span {
 	if p.Archive.Container == "" {
-		return "", "", false
+		return ""
 	}
-	in := p.Schedule.Zone()
-	key := span.Key(now.In(in))
-	for _, b := range f.Backups {
-		if !b.Ours() {
-			continue
-		}
-		archived := b.Archived() != "" || b.Container == p.Archive.Container
-		switch b.Status {
-		case "error", "error_deleting":
-			// It may be that it cannot be deleted, either, as where the service may not use
-			// the Ceph pool: one is enough to take up the owner's quota.
-			if archived && !b.unserved() {
-				hindered = "until " + b.ID + " has gone, which failed"
-			}
-			continue
-		case "deleting", "deleted":
-			continue
-		}
-		// Cinder's clock may be a little behind ours: a slot at midnight on the first is
-		// of the new month, whatever it says.
-		slot, _, ok := b.Run()
-		if archived && (span.Key(b.Created.In(in)) == key || ok && span.Key(slot.In(in)) == key) {
-			return "", "", false
-		}
-		if again := b.Created.Add(archiveAgain); b.Metadata[MetaUnarchived] != "" && now.Before(again) {
-			hindered = "not before " + again.UTC().Format(time.RFC3339) + ", since an attempt failed"
+	span := p.Archive.Every
+	same := func(slot time.Time) bool {
+		zone := p.Schedule.Zone()
+		return span.Key(slot.In(zone)) == span.Key(t.Slot.In(zone))
+	}
+	if same(s.LastSlot) {
+		return ""
+	}
+	for _, b := range backups { // the ledger may have been lost
+		if slot, _, ok := b.Run(); ok && !slot.Equal(t.Slot) && same(slot) {
+			return ""
 		}
 	}
-	switch {
-	case attempt > 1:
-		return span, "this is the second attempt", true
-	case hindered != "":
-	case s.LastComplete.Before(s.LastSlot.Add(-skew)):
-		return span, "the last slot was lost", true
-	case f.Quota.Charge(f.Volume.Size).lacks(f.Volume.Size) != "":
-		hindered = "the quota leaves no room for a second attempt"
-	}
-	return span, hindered, false
+	return span
 }
 
 // unserved says that a backup failed because no cinder-backup service was there to

@@ -219,9 +219,6 @@ func showStart(s Start) string {
 	if s.Archived != "" {
 		words += ", archived " + string(s.Archived)
 	}
-	if s.Unarchived != "" {
-		words += ", unarchived " + string(s.Unarchived)
-	}
 	if s.Theirs {
 		words += ", theirs"
 	}
@@ -235,87 +232,78 @@ func showStart(s Start) string {
 }
 
 // archived reads backups as made does, and A1 as a full one that was the first of a
-// month in container vault, Y1 of a year, U1 as one that should have been.
+// month in container vault, Y1 of a year, U1 as one with a marker that older releases
+// wrote. F1@2d##1 is of the slot before; a slot is that of the day it was made.
 func archived(s string, slot, now time.Time) []CinderBackup {
 	out := made(s, slot, now)
 	for i, b := range out {
-		switch m := b.Metadata; b.ID[0] {
+		m := b.Metadata
+		switch b.ID[0] {
 		case 'A':
 			out[i].Container, m[MetaAutomated], m[MetaArchived] = "vault", "True", "month"
 		case 'Y':
 			out[i].Container, m[MetaAutomated], m[MetaArchived] = "vault", "True", "year"
 		case 'U':
-			m[MetaAutomated], m[MetaUnarchived] = "True", "month"
+			m[MetaAutomated], m["__staffeln_unarchived"] = "True", "month"
+		}
+		if m[MetaRun] == "" && m[MetaAutomated] != "" {
+			days := int(now.Sub(b.Created).Hours()+23) / 24
+			m[MetaRun], m[MetaAttempt] = RunID(theVolume, slot.AddDate(0, 0, -days)), "1"
 		}
 		out[i] = judged(out[i])
 	}
 	return out
 }
 
-// It is Sunday, 22 November 2026, 03:00 UTC, unless told. The first restore point of
-// each month or year goes to container vault.
+// It is Sunday, 22 November 2026, 03:00 UTC, unless told. The first slot of each month
+// or year goes to container vault.
 func TestWhatToArchive(t *testing.T) {
 	const month, year, free = "every=daily@02:00, depth=6", "every=daily@02:00, depth=6, class=year", "0/-1 0/-1"
 	const vault = "the first of 2026-11, archived in container vault"
+	const inc = "go 1 incremental: incremental 1 of 6 on full F1"
 	for _, c := range []struct{ name, policy, slot, now, state, made, quota, want string }{
 		{"a volume's first backup is the first of its month", month, "", "", "", "", free, "go 1 full, archived month: " + vault},
-		{"the first since it is configured, though the month has others", month, "", "", "", "F1@2d I1@1d", free, "go 1 full, archived month: " + vault},
-		{"a month has one", month, "", "", "", "A1@2d F1@1d", free, "go 1 incremental: incremental 1 of 6 on full F1"},
-		{"last month's is last month's", month, "", "", "", "A1@22d F1@1d", free, "go 1 full, archived month: " + vault},
+		{"the month has others: they were first", month, "", "", "", "F1@2d I1@1d", free, "go 1 incremental: incremental 2 of 6 on full F1"},
+		{"the month has one that is archived", month, "", "", "", "A1@2d F1@1d", free, inc},
+		{"last month's is last month's", month, "", "", "", "A1@52d F1@22d", free, "go 1 full, archived month: " + vault},
 		{"after an archived one comes a full one, which no chain hangs on", month, "", "", "", "F1@2d A1@1d", free, "go 1 full: the newest backup A1 is archived"},
-		{"the year's own", year, "", "", "", "Y1@40d F1@1d", free, "go 1 incremental: incremental 1 of 6 on full F1"},
-		{"a year ago is another year", year, "", "", "", "Y1@330d F1@1d", free, "go 1 full, archived year: the first of 2026, archived in container vault"},
-		{"a month's is a year's, too", year, "", "", "", "A1@100d F1@1d", free, "go 1 incremental: incremental 1 of 6 on full F1"},
-		{"a year's is a month's, where it lies in it", month, "", "", "", "Y1@10d F1@1d", free, "go 1 incremental: incremental 1 of 6 on full F1"},
-		{"without an archive container nothing is", "every=daily@02:00, depth=6, class=none", "", "", "", "F1@1d", free, "go 1 incremental: incremental 1 of 6 on full F1"},
+		{"the year's own", year, "", "", "", "Y1@40d F1@1d", free, inc},
+		{"a year ago is another year", year, "", "", "", "Y1@330d F1@327d", free, "go 1 full, archived year: the first of 2026, archived in container vault"},
+		{"without an archive container nothing is", "every=daily@02:00, depth=6, class=none", "", "", "", "F1@22d", free, inc},
 		{"nor built on what once was archived", "every=daily@02:00, depth=6, class=none", "", "", "", "A1@1d", free, "go 1 full: the newest backup A1 is archived"},
-		{"what lies there counts, though it has no mark", month, "", "", "", "F0@3d/vault F1@1d", free, "go 1 incremental: incremental 1 of 6 on full F1"},
-		{"and is not built on with Cinder's default container", month, "", "", "", "F0@3d/vault", free, "go 1 full: the newest backup is in container vault, not the usual one"},
-		{"what has the mark counts, though the driver calls the container otherwise", month, "", "", "", "A1@3d/vault2 F1@1d", free, "go 1 incremental: incremental 1 of 6 on full F1"},
-		{"what a tenant put there does not", month, "", "", "", "f0@3d/vault F1@1d", free, "go 1 full, archived month: " + vault},
+		{"what lies there without a mark is not built on with Cinder's default container", month, "", "", "", "F0@3d/vault", free, "go 1 full: the newest backup is in container vault, not the usual one"},
+		{"what a tenant made is not the month's first", month, "", "", "", "f0@3d/vault F1@22d", free, "go 1 full, archived month: " + vault},
+
+		{"the ledger alone knows that the month has had its first slot", month, "", "", "last=21T02:00 complete=20T02:00", "F1@22d", free, inc},
+		{"that its last slot was last month's", month, "", "", "last=2026-10-31T02:00 complete=2026-10-31T02:00", "F1@22d", free, "go 1 full, archived month: " + vault},
+		{"a slot that a wrong clock planned for this month last year", month, "", "", "last=2025-11-21T02:00", "F1@22d", free, "go 1 full, archived month: " + vault},
 
 		{"the month's being made", month, "", "", "", "A1@1d:creating", free, "go 1 full: no earlier backup"},
 		{"the month's being restored", month, "", "", "", "F1@2d A1@1d:restoring F2@20h", free, "go 1 incremental: incremental 1 of 6 on full F2"},
-		{"the month's on its way out", month, "", "", "", "F1@2d A1@1d:deleting", free, "go 1 full, archived month: " + vault},
+		{"the month's on its way out was the month's", month, "", "", "", "F1@2d A1@1d:deleting", free, inc},
 
 		{"a month begins by the wall clock of the zone", "every=daily@00:00, zone=Asia/Tokyo, depth=6", "2026-10-31T15:00", "2026-10-31T15:00", "", "A1@30d F1@1d", free,
 			"go 1 full, archived month: " + vault},
-		{"and ends by it", "every=daily@00:00, zone=America/Los_Angeles, depth=6", "2026-10-31T07:00", "2026-11-01T05:00", "", "A1@30d F1@1d", free,
-			"go 1 incremental: incremental 1 of 6 on full F1"},
-		{"made late, it is the first of the month that it is made in", month, "2026-10-31T02:00", "2026-11-01T00:30", "", "A1@30d F1@1d", free,
-			"go 1 full, archived month: " + vault},
-		{"Cinder's clock is a second behind ours", "every=daily@00:00, depth=6", "2026-11-02T00:00", "2026-11-02T00:00", "", "A1@86401s##1 F1@1h", free,
-			"go 1 incremental: incremental 1 of 6 on full F1"},
+		{"and ends by it", "every=daily@00:00, zone=America/Los_Angeles, depth=6", "2026-10-31T07:00", "2026-11-01T05:00", "", "A1@30d F1@1d", free, inc},
+		{"made late, it is of the month of its slot", month, "2026-10-31T02:00", "2026-11-01T00:30", "", "A1@30d F1@1d", free, inc},
+		{"the first slot of a month, made when the month is nearly over", month, "2026-11-01T02:00", "2026-11-29T00:30", "", "A1@58d F1@40d", free, "go 1 full, archived month: " + vault},
 
-		{"the second attempt goes to the usual one", month, "", "", "retry=22T02:00 why=rados", "F1@1d", free, "go 2 full, unarchived month: second attempt, as full: rados"},
-		{"as Cinder shows it", month, "", "", "", "F1@1d A1@1h#1:error", free, "go 2 full, unarchived month, broken A1: second attempt, as full: cinder: no space"},
-		{"a second attempt when there is nothing to be archived", month, "", "", "retry=22T02:00 why=rados", "A1@3d F1@1d", free, "go 2 full: second attempt, as full: rados"},
-		{"within a day of an attempt that failed, none is made", month, "", "", "", "U1@23h", free,
-			"go 1 incremental: incremental 1 of 6 on full U1; not archived: not before 2026-11-22T04:00:00Z, since an attempt failed"},
-		{"after a day another is", month, "", "", "", "U1@24h I1@1h", free, "go 1 full, archived month: " + vault},
-		{"the last slot was lost: this one is not risked", month, "", "", "last=21T02:00 complete=20T02:00", "F1@2d", free,
-			"go 1 incremental, unarchived month: incremental 1 of 6 on full F1; not archived: the last slot was lost"},
-		{"the last slot was not lost, though Cinder's clock is behind", month, "", "", "last=21T02:00 complete=21T01:59", "F1@1d", free, "go 1 full, archived month: " + vault},
-		{"one that failed and cannot be deleted is enough", month, "", "", "", "A1@3d:error F1@2d", free,
-			"go 1 incremental: incremental 1 of 6 on full F1; not archived: until A1 has gone, which failed"},
-		{"in that status, too", month, "", "", "", "F1@2d A1@3d:error_deleting", free,
-			"go 1 incremental: incremental 1 of 6 on full F1; not archived: until A1 has gone, which failed"},
-		{"one that failed before its container was known", month, "", "", "", "A1@3d/:error F1@2d", free,
-			"go 1 incremental: incremental 1 of 6 on full F1; not archived: until A1 has gone, which failed"},
-		{"one of the year before that failed, while the month has its own", month, "", "", "", "A1@400d:error A2@2d F1@1d", free, "go 1 incremental: incremental 1 of 6 on full F1"},
+		{"the second attempt goes to the usual one", month, "", "", "retry=22T02:00 why=rados", "F1@22d", free, "go 2 full: second attempt, as full: rados"},
+		{"as Cinder shows it", month, "", "", "", "F1@22d A1@1h#1:error", free, "go 2 full, broken A1: second attempt, as full: cinder: no space"},
+		{"the month's first that failed is not tried again", month, "", "", "", "F1@2d A1@1d:error", free, inc},
+		{"in that status, too", month, "", "", "", "F1@2d A1@1d:error_deleting", free, inc},
+		{"nor where it is gone and the ledger remembers its slot", month, "", "", "last=01T02:00", "F1@22d", free, inc},
+		{"but last month's that failed and cannot be deleted does not hold this month's up", month, "", "", "", "A1@24d:error F1@23d", free, "go 1 full, archived month: " + vault},
+		{"nor does the marker that an older release wrote", month, "", "", "", "U1@22d", free, "go 1 full, archived month: " + vault},
 
-		{"the quota leaves room for another attempt", month, "", "", "", "F1@1d", "8/10 80/1000", "go 1 full, archived month: " + vault},
-		{"the quota leaves room for one", month, "", "", "", "F1@1d", "9/10 90/1000",
-			"go 1 incremental: incremental 1 of 6 on full F1; not archived: the quota leaves no room for a second attempt"},
-		{"the same of gigabytes", month, "", "", "", "F1@1d", "1/10 985/1000",
-			"go 1 incremental: incremental 1 of 6 on full F1; not archived: the quota leaves no room for a second attempt"},
-		{"the quota leaves none", month, "", "", "", "F1@1d", "10/10 90/1000", "fail, theirs: quota exceeded: 10 of 10 backups"},
+		{"the quota leaves room for one", month, "", "", "", "F1@22d", "9/10 90/1000", "go 1 full, archived month: " + vault},
+		{"the quota leaves none", month, "", "", "", "F1@22d", "10/10 90/1000", "fail, theirs: quota exceeded: 10 of 10 backups"},
 
-		{"asked for already: it is archived", month, "", "", "", "F1@1d A1@1h#1:creating", free, "adopt A1 1, archived month: backup A1 of this run is there already (creating)"},
-		{"asked for already, of a year", month, "", "", "", "F1@1d Y1@1h#1", free, "adopt Y1 1, archived year: backup Y1 of this run is there already (available)"},
-		{"asked for already: it is not", month, "", "", "", "F1@1d F2@1h#1", free, "adopt F2 1: backup F2 of this run is there already (available)"},
+		{"asked for already: it is archived", month, "", "", "", "F1@22d A1@1h#1:creating", free, "adopt A1 1, archived month: backup A1 of this run is there already (creating)"},
+		{"asked for already, of a year", month, "", "", "", "F1@22d Y1@1h#1", free, "adopt Y1 1, archived year: backup Y1 of this run is there already (available)"},
+		{"asked for already: it is not", month, "", "", "", "F1@22d F2@1h#1", free, "adopt F2 1: backup F2 of this run is there already (available)"},
 		{"of two, which should not be, the one that is done counts", month, "", "", "", "A1@1h#1:creating F2@1h#2", free, "adopt F2 2: backup F2 of this run is there already (available)"},
-		{"no service took it: no attempt, and archived again", month, "", "", "", "F1@1d A1@1h#1:error-unserved", free,
+		{"no service took it: no attempt, and archived again", month, "", "", "", "F1@22d A1@1h#1:error-unserved", free,
 			"go 1 full, archived month, broken A1: " + vault},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -380,7 +368,7 @@ func TestWhatToArchiveHoldsNoChainHostage(t *testing.T) {
 			}
 		}
 		switch {
-		case start.Archived != "" && (start.Kind != Full || start.Attempt != 1 || start.Unarchived != ""):
+		case start.Archived != "" && (start.Kind != Full || start.Attempt != 1):
 			t.Fatalf("%s: %s", words, showStart(start))
 		case start.Kind == Incremental && newest.Archived() != "":
 			t.Fatalf("%s: %s on %s", words, showStart(start), newest.ID)

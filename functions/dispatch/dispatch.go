@@ -103,9 +103,6 @@ type candidate struct {
 	backup.Protected
 	policy backup.Policy
 	turn   backup.Turn
-	// unarchived is the span whose first restore point this is to be, outside of the
-	// archive container.
-	unarchived backup.Span
 }
 
 // Dispatch handles the tick.
@@ -408,7 +405,6 @@ func (f *Function) act(ctx context.Context, c candidate, start backup.Start, fac
 			return false, err
 		}
 	}
-	c.unarchived = start.Unarchived
 	run := f.run(c, c.turn, start, facts.Volume, now)
 	switch start.Do {
 	case backup.Skip:
@@ -431,10 +427,6 @@ func (f *Function) act(ctx context.Context, c candidate, start backup.Start, fac
 	case backup.Fail:
 		return false, f.fail(keep, c, run, start.Why, now)
 	}
-	if start.Unarchived != "" {
-		f.Log.WarnContext(ctx, "not archived", "project", c.Project, "volume", c.Volume, "run", run.ID(), "why", start.Why)
-	}
-
 	ok, why, err := f.Ledger.Admit(keep, run, limits, now, now.Add(f.Settings.Grace))
 	if err != nil || !ok {
 		f.Log.DebugContext(ctx, "no room after all", "volume", c.Volume, "why", why)
@@ -469,7 +461,7 @@ func (f *Function) create(ctx context.Context, c candidate, run backup.Run, v ba
 	case err != nil && run.Archived != "" && fault == backup.Operator:
 		// Whatever is wrong with that container, the slot is not to be lost by it.
 		run.Why = "not archived: Cinder refused container " + c.policy.Archive.Container + ": " + backup.Said(err)
-		c.unarchived, run.Archived = run.Archived, ""
+		run.Archived = ""
 		f.Log.WarnContext(ctx, "archive container refused", "project", c.Project, "volume", c.Volume, "run", run.ID(), "err", err)
 	default:
 		again = false
@@ -531,8 +523,6 @@ func (f *Function) ask(ctx context.Context, c candidate, run backup.Run, v backu
 	}
 	if run.Archived != "" {
 		r.Container = c.policy.Archive.Container
-	} else if c.unarchived != "" {
-		r.Metadata[backup.MetaUnarchived] = string(c.unarchived)
 	}
 	return f.Cloud.CreateBackup(ctx, c.Project, r)
 }

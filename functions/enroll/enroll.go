@@ -1,9 +1,8 @@
-// Package enroll keeps the ledger's picture of what is protected up to date: when
-// something happens to a server or a volume it reads the server again, and a newly
-// protected volume becomes due at once.
+// Package enroll keeps the ledger up to date about what is protected: when something happens
+// to a server or a volume, it reads the server again. A newly protected volume is due at once.
 //
-// Set off by: Nova's notifications about instances, legacy and versioned, and
-// Cinder's about volumes. They say what to look at, never what to believe.
+// Set off by: Nova's notifications about instances, legacy and versioned, and Cinder's about
+// volumes. A notification only says which server to read; its contents are not trusted.
 package enroll
 
 import (
@@ -20,23 +19,24 @@ import (
 	"staffeln/functions/backup"
 )
 
-// Ledger is what enroll needs of our own memory.
+// Ledger is the part of the ledger that enroll uses.
 type Ledger interface {
-	// Ticket is taken before the cloud is read: what is written with an older ticket
-	// never replaces what was written with a newer one.
+	// Ticket is taken before the cloud is read: a write with an older ticket never replaces
+	// one with a newer ticket.
 	Ticket(ctx context.Context, project string) (int64, error)
 	Enrolment(ctx context.Context, project, server string) (e backup.Enrolment, lastStamp time.Time, ok bool, err error)
 	ServersOf(ctx context.Context, project, volume string) ([]string, error)
-	// VolumesOf are those of the ids that are protected, by id, with their enrolments.
+	// VolumesOf returns the protected volumes among the ids, by id, with their enrolments.
 	VolumesOf(ctx context.Context, project string, ids []string) (map[string]backup.Protected, error)
-	// LastReconciled is when all servers were last looked at; ok is false where they
-	// were not since the ledger was empty.
+	// LastReconciled is when all servers were last read; ok is false if they were not since the
+	// ledger was found empty.
 	LastReconciled(ctx context.Context) (at time.Time, ok bool, err error)
-	Enroll(ctx context.Context, ticket int64, e backup.Enrolment, volumes []backup.Protected, now time.Time) (backup.Change, error)
+	Enroll(ctx context.Context, ticket int64, e backup.Enrolment, volumes []backup.Protected, now time.Time) (
+		backup.Change, error)
 	Withdraw(ctx context.Context, ticket int64, project, server string, now time.Time) (backup.Change, error)
 }
 
-// Cloud is what enroll needs of OpenStack.
+// Cloud is the part of OpenStack that enroll uses.
 type Cloud interface {
 	Project(ctx context.Context, id string) (p backup.Project, included bool, err error)
 	Server(ctx context.Context, project, id string) (backup.Server, error)
@@ -58,15 +58,15 @@ type Function struct {
 	Cloud    Cloud
 	Settings Settings
 	Log      *slog.Logger
-	// Count counts what happened; see the metrics.
+	// Count adds n to a counter of runtime/metrics.
 	Count func(name string, n float64, labels ...string)
 }
 
 // Instance handles Nova's notifications.
 func (f *Function) Instance(ctx context.Context, n nova.Instance) error {
 	if n.Project == "" {
-		// Of no use without the project, whose token it takes to look; reconcile sees it.
-		return events.Drop(errors.New("the notification does not tell the project of server " + n.ID))
+		// Reading the server takes a token of its project. Reconcile finds the server.
+		return events.Drop(fmt.Errorf("the notification names no project of server %s (%s)", n.ID, n.Name))
 	}
 	known, stamp, enrolled, err := f.Ledger.Enrolment(ctx, n.Project, n.ID)
 	if err != nil {
@@ -75,20 +75,21 @@ func (f *Function) Instance(ctx context.Context, n nova.Instance) error {
 	g := backup.Glance{
 		Name: n.Name, Metadata: n.Metadata, HasMetadata: n.HasMetadata, Tags: n.Tags, HasTags: n.HasTags,
 		Deleted: n.Deleted, StateOnly: n.StateOnly, Opaque: n.Opaque, Stamp: n.Metadata[f.Settings.StampKey],
-		// A volume that came is news until the ledger has it, one that went until it has not.
+		// An attached volume is news until the ledger has it, a detached one while it has it.
 		VolumeChange: n.VolumeChange && (n.Volume == "" || attaches(n.Event) != slices.Contains(known.Volumes, n.Volume)),
 	}
 	if n.VolumeChange && !g.VolumeChange {
 		return nil
 	}
-	if look, _ := backup.WorthLooking(g, known, enrolled, stamp.UTC().Format(time.RFC3339), f.Settings.Keys); !look {
+	if worth, _ := backup.WorthReading(g, known, enrolled, stamp.UTC().Format(time.RFC3339), f.Settings.Keys); !worth {
 		return nil
 	}
-	return f.look(ctx, n.Project, n.ID, enrolled, n.At)
+	return f.read(ctx, n.Project, n.ID, known, enrolled, n.At)
 }
 
 func attaches(event string) bool {
-	return event == "compute.instance.volume.attach" || event == "instance.volume_attach.end" || event == "instance.volume_swap.end"
+	return event == "compute.instance.volume.attach" || event == "instance.volume_attach.end" ||
+		event == "instance.volume_swap.end"
 }
 
 // Volume handles Cinder's notifications about volumes.
@@ -98,19 +99,14 @@ func (f *Function) Volume(ctx context.Context, n cinder.Volume) error {
 		return err
 	}
 	if n.Event == "volume.attach.end" && n.HasServers {
-		var fresh []string
-		for _, s := range n.Servers {
-			if !slices.Contains(servers, s) {
-				fresh = append(fresh, s)
-			}
-		}
-		servers = fresh
+		// Only a server that the ledger does not know to have the volume is news.
+		servers = slices.DeleteFunc(slices.Clone(n.Servers), func(s string) bool { return slices.Contains(servers, s) })
 	}
 	var errs []error
 	for _, server := range servers {
-		_, _, enrolled, err := f.Ledger.Enrolment(ctx, n.Project, server)
+		known, _, enrolled, err := f.Ledger.Enrolment(ctx, n.Project, server)
 		if err == nil && enrolled {
-			err = f.look(ctx, n.Project, server, true, n.At)
+			err = f.read(ctx, n.Project, server, known, true, n.At)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("server %s: %w", server, err))
@@ -122,17 +118,19 @@ func (f *Function) Volume(ctx context.Context, n cinder.Volume) error {
 	return errors.Join(errs...)
 }
 
-// look reads a server and its volumes, decides, and writes down what it came to.
-func (f *Function) look(ctx context.Context, project, id string, enrolled bool, now time.Time) error {
-	// A project that is excluded, deleted, or where the service user has no role, is
-	// nobody's to look at. What is enrolled of it is left to reconcile, which can tell
-	// those apart.
+// read reads a server and its volumes, decides, and writes the decision down. known is what the
+// ledger has of the server, if enrolled.
+func (f *Function) read(ctx context.Context, project, id string, known backup.Enrolment, enrolled bool,
+	now time.Time) error {
+	log := f.Log.With("project", project, "server", id, "server_name", known.Name)
+	// Nothing is read of a project that is excluded or deleted, or where the service user has no
+	// role. Reconcile can tell these apart, and withdraws what is enrolled of it.
 	_, included, err := f.Cloud.Project(ctx, project)
 	switch {
 	case err != nil && backup.FaultOf(err) == backup.Gone, err == nil && !included:
 		return nil
 	case err != nil:
-		return f.answer(ctx, project, id, err)
+		return f.unread(ctx, log, err)
 	}
 	ticket, err := f.Ledger.Ticket(ctx, project)
 	if err != nil {
@@ -140,14 +138,14 @@ func (f *Function) look(ctx context.Context, project, id string, enrolled bool, 
 	}
 	server, err := f.Cloud.Server(ctx, project, id)
 	switch {
+	case err != nil && backup.FaultOf(err) == backup.Gone && enrolled:
+		return f.withdraw(ctx, log, ticket, project, id, "deleted", now)
 	case err != nil && backup.FaultOf(err) == backup.Gone:
-		if !enrolled {
-			return nil
-		}
-		return f.withdraw(ctx, ticket, project, id, "deleted", now)
+		return nil
 	case err != nil:
-		return f.answer(ctx, project, id, err)
+		return f.unread(ctx, log, err)
 	}
+	log = f.Log.With("project", project, "server", id, "server_name", server.Name)
 	remembered, seen, err := f.remember(ctx, project, server, enrolled, now)
 	if err != nil {
 		return err
@@ -155,57 +153,43 @@ func (f *Function) look(ctx context.Context, project, id string, enrolled bool, 
 	wish := backup.ReadWish(server.Metadata, server.Tags, f.Settings.Keys, f.Settings.Classes)
 	decision := f.Settings.Classes.Decide(server, wish, remembered, f.Settings.Keys, seen)
 	if decision.First && seen.IsZero() {
-		return nil // reconcile has been asked to look at everything, and says when
+		return nil // a reconcile has been asked for, and decides when the attempt began
 	}
-	if wish = decision.Wish; !wish.In {
-		for _, p := range wish.Problems {
-			f.Log.WarnContext(ctx, "server not protected", "project", project, "server", id, "why", p)
+	if decision.Wish.In {
+		volumes, err := f.volumes(ctx, project, server.Volumes)
+		if err != nil {
+			return f.unread(ctx, log, err)
 		}
-		if !decision.Withdraw {
-			return nil
+		e, protected, missing, tried := f.Settings.Classes.Enrol(decision, server, volumes, remembered, f.Settings.Keys, seen)
+		for _, v := range missing {
+			log.WarnContext(ctx, "volume not protected", "volume", v, "why", "not found in the server's project")
 		}
-		return f.withdraw(ctx, ticket, project, id, wish.Why, now)
-	}
-	volumes, err := f.volumes(ctx, project, server.Volumes)
-	if err != nil {
-		return f.answer(ctx, project, id, err)
-	}
-	e, protected, missing, tried := f.Settings.Classes.Enrol(decision, server, volumes, remembered, f.Settings.Keys, seen)
-	for _, v := range missing {
-		f.Log.WarnContext(ctx, "volume not protected", "project", project, "server", id, "volume", v, "why", "not found in the server's project")
-	}
-	change, err := f.Ledger.Enroll(ctx, ticket, e, protected, now)
-	if err != nil {
+		change, err := f.Ledger.Enroll(ctx, ticket, e, protected, now)
+		if err == nil && !change.Stale {
+			f.enrolled(ctx, log.With("class", e.Class), e, decision, change, tried)
+		}
 		return err
 	}
-	if change.Stale {
+	for _, p := range decision.Wish.Problems {
+		log.WarnContext(ctx, "server not protected", "why", p)
+	}
+	if !decision.Withdraw {
 		return nil
 	}
-	if decision.First {
-		f.Count("lock_attempts_total", 1, "server")
-		f.Log.WarnContext(ctx, "attempt on a locked class", "project", project, "server", id, "class", e.Class, "why", wish.Why)
-	}
-	for _, v := range tried {
-		f.Count("lock_attempts_total", 1, "volume")
-		f.Log.WarnContext(ctx, "attempt on a locked class", "project", project, "server", id, "volume", v.Volume, "class", e.Class, "why", v.Attempt.Why)
-	}
-	if !change.Same {
-		f.Log.InfoContext(ctx, "server enrolled", "project", project, "server", id, "class", e.Class,
-			"volumes", len(e.Volumes), "protected", change.Protected, "unprotected", change.Unprotected, "problems", e.Problems, "why", wish.Why)
-	}
-	return nil
+	return f.withdraw(ctx, log, ticket, project, id, decision.Wish.Why, now)
 }
 
-// remember is what is known of a server, where a class is locked, and when what it
-// shows was seen; zero for not to be said. A notification that was long under way tells
-// of an earlier moment: what reconcile has not found since was not there then, and no
-// lock begins before that.
-func (f *Function) remember(ctx context.Context, project string, server backup.Server, enrolled bool, now time.Time) (r backup.Remembered, seen time.Time, err error) {
+// remember returns what the ledger knows of a server and its volumes, and the time to decide
+// by. Both matter only if a class is locked. The time is zero if none is known: then no attempt
+// on a lock may begin. A notification can be delayed, so the time is at least that of the last
+// reconcile: an attempt that reconcile did not find had not been made by then.
+func (f *Function) remember(ctx context.Context, project string, server backup.Server, enrolled bool, now time.Time) (
+	r backup.Remembered, seen time.Time, err error) {
 	if !f.Settings.Classes.Locked() {
 		return backup.Remembered{Enrolled: enrolled}, now, nil
 	}
 	r.Told = true
-	// After the ticket: what is written down meanwhile makes ours stale.
+	// This read comes after the ticket: if somebody writes in between, ours is stale.
 	if r.Enrolment, _, r.Enrolled, err = f.Ledger.Enrolment(ctx, project, server.ID); err != nil || !r.Enrolled {
 		return r, now, err
 	}
@@ -213,25 +197,40 @@ func (f *Function) remember(ctx context.Context, project string, server backup.S
 		return r, now, err
 	}
 	last, _, err := f.Ledger.LastReconciled(ctx)
-	if last.IsZero() {
+	if last.IsZero() || last.After(now) {
 		return r, last, err
-	}
-	if last.After(now) {
-		now = last
 	}
 	return r, now, err
 }
 
-func (f *Function) withdraw(ctx context.Context, ticket int64, project, id, why string, now time.Time) error {
+// enrolled logs and counts what is new about an enrolled server.
+func (f *Function) enrolled(ctx context.Context, log *slog.Logger, e backup.Enrolment, decision backup.Decision,
+	change backup.Change, tried []backup.Protected) {
+	if decision.First {
+		f.Count("lock_attempts_total", 1, "server")
+		log.WarnContext(ctx, "attempt on a locked class", "why", decision.Wish.Why)
+	}
+	for _, v := range tried {
+		f.Count("lock_attempts_total", 1, "volume")
+		log.WarnContext(ctx, "attempt on a locked class", "volume", v.Volume, "volume_name", v.Name, "why", v.Attempt.Why)
+	}
+	if !change.Same {
+		log.InfoContext(ctx, "server enrolled", "volumes", len(e.Volumes), "protected", change.Protected,
+			"unprotected", change.Unprotected, "problems", e.Problems, "why", decision.Wish.Why)
+	}
+}
+
+func (f *Function) withdraw(ctx context.Context, log *slog.Logger, ticket int64, project, id, why string,
+	now time.Time) error {
 	change, err := f.Ledger.Withdraw(ctx, ticket, project, id, now)
 	if err == nil && !change.Stale && !change.Same {
-		f.Log.InfoContext(ctx, "server withdrawn", "project", project, "server", id, "unprotected", change.Unprotected, "why", why)
+		log.InfoContext(ctx, "server withdrawn", "unprotected", change.Unprotected, "why", why)
 	}
 	return err
 }
 
-// volumes reads the volumes one by one, or in one list where that is less. One that
-// is not found is missing from the answer.
+// volumes reads volumes by id, or all of the project in one list if there are more than two. A
+// volume that Cinder does not have is left out.
 func (f *Function) volumes(ctx context.Context, project string, ids []string) (map[string]backup.Volume, error) {
 	found := map[string]backup.Volume{}
 	if len(ids) > 2 {
@@ -258,14 +257,13 @@ func (f *Function) volumes(ctx context.Context, project string, ids []string) (m
 	return found, nil
 }
 
-// answer is what to do about an event that OpenStack could not be asked about.
-// Where the operator has to act first, the event is not kept: there may be any
-// number of them, and reconcile sees what they were about.
-func (f *Function) answer(ctx context.Context, project, server string, err error) error {
+// unread says what to do about an event when OpenStack could not be read. If an operator has to
+// act first, the event is dropped, since many more may follow: reconcile finds the change.
+func (f *Function) unread(ctx context.Context, log *slog.Logger, err error) error {
 	e, ok := errors.AsType[*backup.CloudError](err)
 	switch {
 	case ok && e.Fault == backup.Operator:
-		f.Log.WarnContext(ctx, "server not looked at", "project", project, "server", server, "err", err)
+		log.WarnContext(ctx, "server not read", "err", err)
 		return nil
 	case ok && e.After > 0:
 		return events.Later(min(e.After, 10*time.Minute), err)

@@ -336,9 +336,11 @@ func TestSituations(t *testing.T) {
 			}
 		}},
 		{name: "the first of a month goes to the archive container", environ: []string{nights, "STAFFELN_ARCHIVE_CONTAINER=vault"},
-			now: "30 12:00", at: "30 12:00", tell: func(s *stage) {
+			now: "01 12:00", at: "01 12:00", tell: func(s *stage) {
 				_, v := s.server(s.project("alpha"), "web-1", "yes", "data logs")
-				s.nightly(v[0], 27, 29)
+				for day := -2; day <= 0; day++ { // the last nights of October
+					s.backUp(v[0], time.Date(2026, 11, day, 2, 30, 0, 0, time.UTC), backup.Full)
+				}
 			}},
 		{name: "the example of the manual", environ: []string{nights, "STAFFELN_RETENTION_TIME=1w"}, now: "22 12:00", at: "23 03:30", tell: func(s *stage) {
 			alpha, beta := s.project("alpha"), s.project("beta")

@@ -51,7 +51,8 @@ func serve(b *testing.B, h http.Handler) string {
 	if err != nil {
 		b.Fatal(err)
 	}
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 30 * time.Second}
 	go func() { _ = srv.Serve(l) }() // until it is closed
 	b.Cleanup(func() { _ = srv.Close() })
 	return l.Addr().String()

@@ -12,7 +12,7 @@ import (
 	"staffeln/functions/backup"
 )
 
-// What a body may be, by oslo.policy's option remote_content_type.
+// The types of a body, by oslo.policy's option remote_content_type.
 const (
 	formType = "application/x-www-form-urlencoded"
 	jsonType = "application/json"
@@ -24,12 +24,12 @@ var errType = errors.New("the body is neither " + formType + " nor " + jsonType)
 // decode reads what oslo.policy sends (oslo_policy/_external.py, _construct_payload):
 // the fields rule, target and credentials, each of them JSON, as a form or as one
 // JSON document. scratch is where a form's values are written; it may be overwritten
-// as soon as the plea is there.
+// after decode has returned.
 //
-// Whatever is there twice, or of another kind than Cinder writes it, is an error: two
-// readers of one body must not come to different answers. What is not there is not,
-// and an empty body is a plea that says nothing. The error tells nothing of the body.
-func decode(contentType string, body, scratch []byte) (p backup.Plea, _ []byte, err error) {
+// A field that is there twice, or of another type than Cinder writes, is an error: two readers
+// of one body must not come to different results. Every field may be missing, and an empty body
+// is an empty request. Errors reveal nothing of the body.
+func decode(contentType string, body, scratch []byte) (p backup.CheckRequest, _ []byte, err error) {
 	if len(bytes.TrimLeft(body, " \t\r\n")) == 0 {
 		return p, scratch, nil
 	}
@@ -44,8 +44,8 @@ func decode(contentType string, body, scratch []byte) (p backup.Plea, _ []byte, 
 	return p, scratch, err
 }
 
-// isForm says which of the two the body is. One that does not say is taken for what
-// it looks like.
+// isForm says whether the body is a form, or else JSON. Without a type, the first character
+// decides.
 func isForm(contentType string, body []byte) (bool, error) {
 	switch contentType { // as requests writes them
 	case formType:
@@ -63,7 +63,7 @@ func isForm(contentType string, body []byte) (bool, error) {
 	case "", "utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1":
 		// Python writes JSON in ASCII: in all of these it is the same.
 	default:
-		return false, errors.New("the body is in a character set that is not read here")
+		return false, errors.New("the character set of the body is not supported")
 	}
 	switch media {
 	case formType:
@@ -74,7 +74,7 @@ func isForm(contentType string, body []byte) (bool, error) {
 	return false, errType
 }
 
-func decodeDocument(doc []byte, p *backup.Plea) error {
+func decodeDocument(doc []byte, p *backup.CheckRequest) error {
 	if !utf8.Valid(doc) {
 		return errors.New("the body is not UTF-8")
 	}
@@ -104,8 +104,8 @@ func decodeDocument(doc []byte, p *backup.Plea) error {
 	return errors.Join(s.End(), once.err())
 }
 
-// decodeForm reads the fields in place: url.ParseQuery would build them twice.
-func decodeForm(body, scratch []byte) (p backup.Plea, _ []byte, err error) {
+// decodeForm reads the fields in place: url.ParseQuery would copy them twice.
+func decodeForm(body, scratch []byte) (p backup.CheckRequest, _ []byte, err error) {
 	var once seen
 	for rest := body; len(rest) > 0; {
 		var field []byte
@@ -118,7 +118,7 @@ func decodeForm(body, scratch []byte) (p backup.Plea, _ []byte, err error) {
 		if name, err = unescape(scratch[:0], rawName); err != nil {
 			return p, scratch, err
 		}
-		var read func(*wire.Scanner, *backup.Plea) error
+		var read func(*wire.Scanner, *backup.CheckRequest) error
 		switch string(name) {
 		case "rule":
 			once.take(1)
@@ -129,7 +129,7 @@ func decodeForm(body, scratch []byte) (p backup.Plea, _ []byte, err error) {
 		case "credentials":
 			once.take(4)
 			read = readCredentials
-		default: // whatever else an operator's proxy adds
+		default: // an operator's proxy may add fields
 			continue
 		}
 		if value, err = unescape(scratch[:0], rawValue); err != nil {
@@ -147,8 +147,8 @@ func decodeForm(body, scratch []byte) (p backup.Plea, _ []byte, err error) {
 	return p, scratch, once.err()
 }
 
-// unescape appends what a part of a form means to out. A semicolon parts fields for
-// some readers and not for others, so it is refused.
+// unescape decodes a part of a form and appends it to out. It refuses a semicolon, because some
+// readers take it for a separator of fields and others do not.
 func unescape(out, raw []byte) ([]byte, error) {
 	out = slices.Grow(out, len(raw))
 	for i := 0; i < len(raw); i++ {
@@ -157,7 +157,7 @@ func unescape(out, raw []byte) ([]byte, error) {
 			out = append(out, ' ')
 		case '%':
 			if i+2 >= len(raw) || !isHex(raw[i+1]) || !isHex(raw[i+2]) {
-				return out, errors.New("the form has an escape that is none")
+				return out, errors.New("the form has an invalid escape")
 			}
 			out = append(out, unhex(raw[i+1])<<4|unhex(raw[i+2]))
 			i += 2
@@ -181,16 +181,15 @@ func unhex(c byte) byte {
 	return c | 0x20 - 'a' + 10
 }
 
-// readRule reads the name of the policy; null is none.
-func readRule(s *wire.Scanner, p *backup.Plea) (err error) {
+// readRule reads the name of the policy, "" for null.
+func readRule(s *wire.Scanner, p *backup.CheckRequest) (err error) {
 	p.Rule, err = text(s.Value(), "rule")
 	return err
 }
 
-// readTarget reads the backup. Cinder writes all of it, metadata included
-// (cinder/context.py, authorize; objects/backup.py): one without an id or without
-// metadata is not shown.
-func readTarget(s *wire.Scanner, p *backup.Plea) (err error) {
+// readTarget reads the backup. Cinder writes all of it, metadata included (cinder/context.py,
+// authorize; objects/backup.py). Without an id or metadata it does not count as shown.
+func readTarget(s *wire.Scanner, p *backup.CheckRequest) (err error) {
 	if s.Is('n') { // null: the policy is about nothing in particular
 		s.Skip()
 		return nil
@@ -216,7 +215,7 @@ func readTarget(s *wire.Scanner, p *backup.Plea) (err error) {
 	return errors.Join(err, once.err())
 }
 
-func readMetadata(s *wire.Scanner, p *backup.Plea) (there bool, err error) {
+func readMetadata(s *wire.Scanner, p *backup.CheckRequest) (there bool, err error) {
 	if s.Is('n') {
 		s.Skip()
 		return false, nil
@@ -234,7 +233,7 @@ func readMetadata(s *wire.Scanner, p *backup.Plea) (there bool, err error) {
 }
 
 // readCredentials reads who asks (oslo_context, to_policy_values).
-func readCredentials(s *wire.Scanner, p *backup.Plea) (err error) {
+func readCredentials(s *wire.Scanner, p *backup.CheckRequest) (err error) {
 	if s.Is('n') {
 		s.Skip()
 		return nil
@@ -263,8 +262,8 @@ func readCredentials(s *wire.Scanner, p *backup.Plea) (err error) {
 	return errors.Join(err, once.err())
 }
 
-// text is a text, "" for null. Where the document is broken it is "", too: the
-// scanner's end tells.
+// text reads a text, "" for null. It is also "" if the document is broken, which the scanner's
+// End reports.
 func text(v wire.Value, what string) (string, error) {
 	t, ok := v.Text()
 	if !ok && !v.IsNull() {
@@ -285,7 +284,7 @@ func id(v wire.Value) (string, error) {
 	return clean, nil
 }
 
-// seen notices what comes twice.
+// seen notices fields that come twice.
 type seen struct{ once, twice uint8 }
 
 func (s *seen) take(bit uint8) {
@@ -295,7 +294,7 @@ func (s *seen) take(bit uint8) {
 
 func (s *seen) err() error {
 	if s.twice != 0 {
-		return errors.New("the body says something twice")
+		return errors.New("the body has a field twice")
 	}
 	return nil
 }

@@ -17,7 +17,8 @@ import (
 // the service's that a tenant asks for.
 func FuzzBody(f *testing.F) {
 	id := "backup_id=" + otherBackup
-	for _, metadata := range []string{ours, theirs, "null", `{"__automated_backup": "True", "__automated_backup": "x"}`, "{}"} {
+	for _, metadata := range []string{ours, theirs, "null",
+		`{"__automated_backup": "True", "__automated_backup": "x"}`, "{}"} {
 		q := question{rule, target(otherBackup, alice, metadata), credentials(alice, "member")}
 		f.Add(formType, id, q.form())
 		f.Add(jsonType, id, q.document())
@@ -56,7 +57,8 @@ func FuzzBody(f *testing.F) {
 // tenant asks for a backup of the service's. What it cannot read it says no to.
 func protectedFromAsker(contentType, body string) bool {
 	parts := map[string]json.RawMessage{}
-	if json.Unmarshal([]byte(body), &parts) != nil || !strings.Contains(contentType, "json") && strings.Contains(contentType, "form") {
+	if json.Unmarshal([]byte(body), &parts) != nil || !strings.Contains(contentType, "json") &&
+		strings.Contains(contentType, "form") {
 		values, err := url.ParseQuery(body)
 		if err != nil {
 			return false
@@ -73,7 +75,8 @@ func protectedFromAsker(contentType, body string) bool {
 	var creator, user string
 	var metadata map[string]string
 	var roles []string
-	for v, raw := range map[any]json.RawMessage{&creator: target["user_id"], &metadata: target["metadata"], &user: credentials["user_id"], &roles: credentials["roles"]} {
+	for v, raw := range map[any]json.RawMessage{&creator: target["user_id"], &metadata: target["metadata"],
+		&user: credentials["user_id"], &roles: credentials["roles"]} {
 		if raw != nil && json.Unmarshal(raw, v) != nil {
 			return false
 		}

@@ -131,7 +131,8 @@ func flaskRequest(b *testing.B, i int) []byte {
 		}
 		return string(text)
 	}
-	body := url.Values{"rule": {field(q.Rule)}, "target": {field(q.Target)}, "credentials": {field(q.Credentials)}}.Encode()
+	body := url.Values{"rule": {field(q.Rule)}, "target": {field(q.Target)},
+		"credentials": {field(q.Credentials)}}.Encode()
 	return fmt.Appendf(nil, "POST /v1/backup?backup_id=%s HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: python-requests/2.28.1\r\n"+
 		"Accept-Encoding: gzip, deflate\r\nAccept: */*\r\nConnection: close\r\nContent-Length: %d\r\n"+
 		"Content-Type: application/x-www-form-urlencoded\r\n\r\n%s", id, len(body), body)

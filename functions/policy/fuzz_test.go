@@ -25,8 +25,10 @@ func FuzzWhy(f *testing.F) {
 	f.Add("GET", Path+"/%2e%2e/why", "", "")
 	const token, name = "operators-own", "payroll-of-november"
 	function := newBench(func(b *bench) {
-		b.cloud = &cinder{backups: []backup.CinderBackup{{ID: otherBackup, Name: name, Volume: "v", Project: "p", Status: "available",
-			Created: time.Date(2026, 11, 21, 2, 0, 0, 0, time.UTC), Origin: backup.OriginService, Metadata: map[string]string{backup.MetaAutomated: "True"}}}}
+		b.cloud = &cinder{backups: []backup.CinderBackup{{ID: otherBackup, Name: name, Volume: "v", Project: "p",
+			Status: "available",
+			Created: time.Date(2026, 11, 21, 2, 0, 0, 0,
+				time.UTC), Origin: backup.OriginService, Metadata: map[string]string{backup.MetaAutomated: "True"}}}}
 	}).function()
 	function.Settings.Token = token
 	h := function.Handler()

@@ -10,9 +10,8 @@ import (
 	"staffeln/functions/backup"
 )
 
-// within calls f as soon as there is room, and does not wait for it longer than
-// until ctx ends, whatever f makes of its context. One that is not waited for any
-// more keeps its room until it is over.
+// within calls f as soon as there is room. It returns when ctx ends, even if f ignores its
+// context; f keeps its room until it returns.
 func within[T any](ctx context.Context, room chan struct{}, f func(context.Context) (T, error)) (T, error) {
 	var none T
 	select {
@@ -29,7 +28,7 @@ func within[T any](ctx context.Context, room chan struct{}, f func(context.Conte
 		defer func() { <-room }()
 		a := answer{err: errors.New("it panicked")}
 		defer func() {
-			_ = recover() // it is told by the error; the process is not to end by it
+			_ = recover() // the error reports it, and the process goes on
 			answered <- a
 		}()
 		a.t, a.err = f(ctx)
@@ -47,53 +46,53 @@ var (
 	errLate   = errors.New("no answer in time")
 )
 
-// A rest is what somebody gets who did not answer: it is asked again, once, when
-// the rest is over, and by all only when that went well.
-type rest struct {
+// A breaker is a circuit breaker: after a failure nobody asks for ledgerDown, then one caller
+// probes; when that works, everybody asks again.
+type breaker struct {
 	mu    sync.Mutex
-	until time.Time // zero: it answers
+	until time.Time // zero: closed
 }
 
-// rests says whether it did not answer the last time.
-func (r *rest) rests() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !r.until.IsZero()
+// open says whether the last call failed.
+func (b *breaker) open() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.until.IsZero()
 }
 
-// over says whether it is to be asked.
-func (r *rest) over(now time.Time) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.until.IsZero() {
+// may says whether the caller may ask, possibly as the one that probes.
+func (b *breaker) may(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.until.IsZero() {
 		return true
 	}
-	if now.Before(r.until) {
+	if now.Before(b.until) {
 		return false
 	}
-	r.until = now.Add(ledgerDown) // whoever comes meanwhile does not ask
+	b.until = now.Add(ledgerDown) // others wait for the result of the probe
 	return true
 }
 
-// heard says how that went, and whether anything is new with it.
-func (r *rest) heard(now time.Time, err error) (changed bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	was := r.until
+// report takes the result of a call. changed says whether the breaker opened or closed.
+func (b *breaker) report(now time.Time, err error) (changed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	was := b.until
 	if err == nil {
-		r.until = time.Time{}
+		b.until = time.Time{}
 	} else {
-		r.until = now.Add(ledgerDown)
+		b.until = now.Add(ledgerDown)
 	}
-	return was.IsZero() != r.until.IsZero()
+	return was.IsZero() != b.until.IsZero()
 }
 
-// askLedger hears the ledger. It says so once when it falls silent, and once when it
-// is back.
-func (h *handler) askLedger(ctx context.Context, id string) backup.Testimony {
+// askLedger looks a backup up in the ledger. It logs once when the ledger stops answering, and
+// once when it answers again.
+func (h *handler) askLedger(ctx context.Context, id string) backup.Lookup {
 	l := call(h.Ledger)
-	if l == nil || !h.ledgerRest.over(h.Now()) {
-		return backup.Silent
+	if l == nil || !h.ledgerBreaker.may(h.Now()) {
+		return backup.NoAnswer
 	}
 	mine, cancel := context.WithTimeout(ctx, ledgerAnswer)
 	defer cancel()
@@ -102,9 +101,9 @@ func (h *handler) askLedger(ctx context.Context, id string) backup.Testimony {
 		return ok, err
 	})
 	if errors.Is(err, errNoRoom) || err != nil && ctx.Err() != nil {
-		return backup.Silent // which says nothing of the ledger
+		return backup.NoAnswer // not the ledger's fault
 	}
-	switch changed := h.ledgerRest.heard(h.Now(), err); {
+	switch changed := h.ledgerBreaker.report(h.Now(), err); {
 	case changed && err != nil:
 		h.Log.WarnContext(ctx, "policy check goes on without the ledger", "err", err)
 	case changed:
@@ -112,45 +111,50 @@ func (h *handler) askLedger(ctx context.Context, id string) backup.Testimony {
 	}
 	switch {
 	case err != nil:
-		return backup.Silent
+		return backup.NoAnswer
 	case found:
 		return backup.Automated
 	}
 	return backup.Manual
 }
 
-// askCinder hears Cinder.
-func (h *handler) askCinder(ctx context.Context, id string) backup.Testimony {
+// askCinder looks a backup up in Cinder.
+func (h *handler) askCinder(ctx context.Context, id string) backup.Lookup {
 	c := call(h.Cloud)
 	if c == nil {
-		return backup.Silent
+		return backup.NoAnswer
 	}
 	ctx, cancel := context.WithTimeout(ctx, cinderAnswer)
 	defer cancel()
-	b, err := within(ctx, h.cinderRoom, func(ctx context.Context) (backup.CinderBackup, error) { return c.FindBackup(ctx, id) })
+	b, err := within(ctx, h.cinderRoom, func(ctx context.Context) (backup.CinderBackup, error) {
+		return c.FindBackup(ctx, id)
+	})
+	shown := err == nil && b.ID == id
 	switch {
-	case err == nil && b.ID == id && (b.Ours() || b.Origin == backup.OriginUnverified || slices.Contains(h.guardsNow().Users, b.Maker)):
+	case shown && (b.Ours() || b.Origin == backup.OriginUnverified || slices.Contains(h.rules().Users, b.Maker)):
 		return backup.Automated
-	case err == nil && b.ID == id && b.Metadata != nil:
+	case shown && b.Metadata != nil:
 		return backup.Manual
 	case err != nil && backup.FaultOf(err) == backup.Gone:
 		return backup.Unknown
 	}
-	if may, missed := h.told.may(h.Now(), "cinder"); may {
+	if may, missed := h.warnings.may(h.Now(), "cinder"); may {
 		h.Log.WarnContext(ctx, "backup not looked up for the policy check", "backup", id, "err", err, "since_last", missed)
 	}
-	return backup.Silent
+	return backup.NoAnswer
 }
 
-// mayLookUp says whether a look-up more is within what all processes together may
-// make. Where that cannot be known it is: the room for look-ups still bounds them.
+// mayLookUp says whether the rate limit of all processes allows another look-up. It does if
+// Redis cannot be asked: the room for look-ups still bounds them.
 func (h *handler) mayLookUp(ctx context.Context) bool {
 	l := call(h.Limiter)
-	if l == nil || h.Settings.Rate <= 0 || h.ledgerRest.rests() {
+	if l == nil || h.Settings.Rate <= 0 || h.ledgerBreaker.open() {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, ledgerAnswer)
 	defer cancel()
-	ok, err := within(ctx, h.ledgerRoom, func(ctx context.Context) (bool, error) { return l.Allow(ctx, "policy", h.Settings.Rate) })
+	ok, err := within(ctx, h.ledgerRoom, func(ctx context.Context) (bool, error) {
+		return l.Allow(ctx, "policy", h.Settings.Rate)
+	})
 	return ok || err != nil
 }

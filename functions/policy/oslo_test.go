@@ -165,7 +165,8 @@ func osloInstall(t *testing.T, name, as, address string) (folder string) {
 	if err := os.MkdirAll(filepath.Dir(as), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	filled := strings.NewReplacer(built, address+"/", "user_id:STAFFELN_USER", "user_id:"+osloService).Replace(string(text))
+	filled := strings.NewReplacer(built, address+"/", "user_id:STAFFELN_USER",
+		"user_id:"+osloService).Replace(string(text))
 	if err := os.WriteFile(as, []byte(filled), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -395,7 +396,8 @@ func TestOsloOverTLS(t *testing.T) {
 	srv.StartTLS()
 	defer srv.Close()
 	ca := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	folder := osloInstall(t, "staffeln.yaml", "policy.yaml", srv.URL)
@@ -404,8 +406,10 @@ func TestOsloOverTLS(t *testing.T) {
 		options map[string]any
 		want    []string
 	}{
-		{"verified by its authority", map[string]any{"remote_ssl_verify_server_crt": true, "remote_ssl_ca_crt_file": ca}, []string{"no", "yes"}},
-		{"of an authority unknown to the system", map[string]any{"remote_ssl_verify_server_crt": true}, []string{"error: SSLError", "error: SSLError"}},
+		{"verified by its authority", map[string]any{"remote_ssl_verify_server_crt": true, "remote_ssl_ca_crt_file": ca},
+			[]string{"no", "yes"}},
+		{"of an authority unknown to the system", map[string]any{"remote_ssl_verify_server_crt": true},
+			[]string{"error: SSLError", "error: SSLError"}},
 		{"unverified", nil, []string{"no", "yes"}},
 	} {
 		got := osloCinder{folder: folder, release: "xena", options: tc.options}.ask(t,
@@ -469,7 +473,8 @@ func TestOsloWhoMadeABackup(t *testing.T) {
 				for k, got := range c.ask(t, all...) {
 					q := questions[k]
 					if want := []string{q.byDefault, q.filled, q.unfilled, q.withRole}[i]; got != want {
-						t.Errorf("%s, %s, %s: %s: %s, want %s", file.name, release, []string{"Cinder's defaults", "filled in", "not filled in", "with role.yaml"}[i], q.name, got, want)
+						t.Errorf("%s, %s, %s: %s: %s, want %s", file.name, release,
+							[]string{"Cinder's defaults", "filled in", "not filled in", "with role.yaml"}[i], q.name, got, want)
 					}
 				}
 			}

@@ -13,7 +13,7 @@ import (
 // their backups. after are the volumes as the enrolments leave them. newest is filled with
 // the newest restore points, by volume.
 func runs(k Known, s Seen, enrolled map[string]backup.Enrolment, after map[string]backup.Protected,
-	newest map[string]time.Time, set Settings, now time.Time) (repairs []Repair) {
+	newest map[string]time.Time, set backup.Settings, now time.Time) (repairs []Repair) {
 	state := map[string]backup.State{}
 	for _, b := range newestFirst(s.Backups) {
 		slot, attempt, ok := b.Run()
@@ -86,14 +86,14 @@ func newestFirst(all []backup.CinderBackup) []backup.CinderBackup {
 }
 
 // lostRun is the run of a backup that is under way and that the ledger has lost.
-func lostRun(b backup.CinderBackup, slot time.Time, attempt int, name string, set Settings) backup.Run {
+func lostRun(b backup.CinderBackup, slot time.Time, attempt int, name string, set backup.Settings) backup.Run {
 	kind := backup.Full
 	if b.Incremental {
 		kind = backup.Incremental
 	}
 	r := backup.Run{
 		Volume: b.Volume, Project: b.Project, Slot: slot, Attempt: attempt, Kind: kind, State: backup.Running, Backup: b.ID,
-		Started: b.Created, Deadline: backup.Deadline(b.Created, b.Size, set.DeadlineBase, set.DeadlinePerGiB),
+		Started: b.Created, Deadline: backup.Deadline(b.Created, b.Size, set.Deadline.Base, set.Deadline.PerGiB),
 		Size: b.Size, Class: b.Metadata[backup.MetaClass], ServerName: b.Metadata[backup.MetaServerName],
 		VolumeName: name, Why: "found in Cinder",
 	}

@@ -12,21 +12,21 @@ import (
 )
 
 // The settings of all stories. Class gold is locked for a week.
-var set = func() Settings {
+var set = func() backup.Settings {
 	daily, err := backup.ParseSchedule("daily@02:30")
 	age, err2 := backup.ParseAge("2w")
 	lock, err3 := backup.ParseAge("7d")
 	if err != nil || err2 != nil || err3 != nil {
 		panic(fmt.Sprint(err, err2, err3))
 	}
-	return Settings{
+	return backup.Settings{
 		Classes: backup.Classes{
 			backup.Default: {Class: backup.Default, Schedule: daily, Retention: age},
 			"gold":         {Class: "gold", Schedule: daily, Retention: age, Lock: lock},
 		},
 		Keys: backup.Keys{OptIn: "backup", Skip: "skip-volume-backup", Schedule: "backup-schedule",
 			Retention: "backup-retention"},
-		StampKey: "last-backup-time", DeadlineBase: time.Hour,
+		Deadline: backup.TimeLimit{Base: time.Hour},
 	}
 }()
 
@@ -304,7 +304,7 @@ func carryOut(k Known, s Seen, repairs []Repair) (Known, Seen) {
 			for i, server := range s.Servers {
 				if server.ID == r.Server {
 					s.Servers[i].Metadata = maps.Clone(server.Metadata)
-					s.Servers[i].Metadata[set.StampKey] = r.At.Format(time.RFC3339)
+					s.Servers[i].Metadata[backup.StampKey] = r.At.Format(time.RFC3339)
 				}
 			}
 		}

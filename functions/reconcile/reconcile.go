@@ -93,24 +93,11 @@ type Cloud interface {
 	Project(ctx context.Context, id string) (p backup.Project, included bool, err error)
 }
 
-// Settings are the operator's.
-type Settings struct {
-	Classes backup.Classes
-	Keys    backup.Keys
-	// Period is how often servers and volumes are compared. BackupsPeriod is how often
-	// the list of backups is read too: it is the longest of all lists.
-	Period, BackupsPeriod time.Duration
-	// StampKey is the server metadata key for the time of the newest backup.
-	StampKey string
-	// DeadlineBase and DeadlinePerGiB say when a backup is given up on.
-	DeadlineBase, DeadlinePerGiB time.Duration
-}
-
 // Function is reconcile, ready to run.
 type Function struct {
 	Ledger   Ledger
 	Cloud    Cloud
-	Settings Settings
+	Settings backup.Settings
 	Log      *slog.Logger
 	// Count counts what happened; see the metrics.
 	Count func(name string, n float64, labels ...string)

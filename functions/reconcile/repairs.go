@@ -139,7 +139,7 @@ type verdict struct {
 }
 
 // verdicts decides about every server that was seen, in the order of their ids.
-func verdicts(k Known, s Seen, set Settings, now time.Time) []verdict {
+func verdicts(k Known, s Seen, set backup.Settings, now time.Time) []verdict {
 	trails := trails(k, s)
 	servers := map[string]backup.Server{} // lists can show one twice
 	for _, server := range s.Servers {
@@ -206,7 +206,7 @@ func unlisted(k Known, s Seen) (out []backup.Record) {
 
 // Questions are those that are still open: what the ledger or Nova speaks of and no list
 // shows. What an answer brings up may be asked about in turn.
-func Questions(k Known, s Seen, set Settings, now time.Time) (open []Question) {
+func Questions(k Known, s Seen, set backup.Settings, now time.Time) (open []Question) {
 	asked := map[string]bool{}
 	ask := func(about, id string) {
 		if _, ok := s.Asked[id]; !ok && !asked[id] {
@@ -232,7 +232,7 @@ func Questions(k Known, s Seen, set Settings, now time.Time) (open []Question) {
 // OpenStack shows, in the order in which to do it. Whatever could not be seen for sure is
 // left as it is. Once all repairs are done there are none, in whatever order OpenStack
 // lists things.
-func Repairs(k Known, s Seen, set Settings, now time.Time) (repairs []Repair, warnings []Warning) {
+func Repairs(k Known, s Seen, set backup.Settings, now time.Time) (repairs []Repair, warnings []Warning) {
 	all := verdicts(k, s, set, now)
 	for _, v := range all {
 		if s.Asked[v.server.ID].Found && !s.Excluded {
@@ -289,7 +289,7 @@ func leave(volumes map[string]backup.Protected, e backup.Enrolment) {
 // anything new or not; volumes are those that remain after the withdrawals, and get the new
 // enrolments. A server is left as it is where nobody could tell whether one of its volumes is
 // there.
-func enroll(k Known, s Seen, all []verdict, volumes map[string]backup.Protected, set Settings, now time.Time) (
+func enroll(k Known, s Seen, all []verdict, volumes map[string]backup.Protected, set backup.Settings, now time.Time) (
 	repairs []Repair, enrolled map[string]backup.Enrolment, warnings []Warning) {
 	trails := trails(k, s)
 	in := slices.DeleteFunc(slices.Clone(all), func(v verdict) bool {
@@ -360,7 +360,7 @@ func changed(a, b backup.Enrolment) bool {
 // stamps notes the time of its newest backup for each server that does not show it: it was
 // lost with Redis before it was written, or somebody took it away.
 func stamps(k Known, all []verdict, enrolled map[string]backup.Enrolment, points map[string]time.Time,
-	set Settings) (repairs []Repair) {
+	set backup.Settings) (repairs []Repair) {
 	for _, v := range all {
 		var newest time.Time
 		for _, id := range enrolled[v.server.ID].Volumes {
@@ -370,7 +370,7 @@ func stamps(k Known, all []verdict, enrolled map[string]backup.Enrolment, points
 				}
 			}
 		}
-		shown, err := time.Parse(time.RFC3339, v.server.Metadata[set.StampKey])
+		shown, err := time.Parse(time.RFC3339, v.server.Metadata[backup.StampKey])
 		if !newest.IsZero() && (err != nil || shown.Before(newest.Truncate(time.Second))) {
 			repairs = append(repairs, Stamp{v.server.ID, newest})
 		}
@@ -380,15 +380,15 @@ func stamps(k Known, all []verdict, enrolled map[string]backup.Enrolment, points
 
 // Dues says when volumes are due by the policies of now, and warns of those that have no
 // restore point as young as promised.
-func Dues(volumes []backup.Protected, runs []backup.Run, set Settings, now time.Time) (due []Due, overdue []Warning) {
+func Dues(volumes []backup.Protected, runs []backup.Run, set backup.Settings, now time.Time) (
+	due []Due, overdue []Warning) {
 	busy := map[string]bool{}
 	for _, r := range runs {
 		busy[r.Volume] = true
 	}
 	for _, v := range volumes {
 		p := set.Classes.Strictest(v.Enrolments, now)
-		deadline := set.DeadlineBase + time.Duration(v.Size)*set.DeadlinePerGiB
-		if late, why := backup.Overdue(p, v, deadline, now); late {
+		if late, why := backup.Overdue(p, v, set.Deadline.Of(v.Size), now); late {
 			overdue = append(overdue, Warning{"volume overdue",
 				[]any{"project", v.Project, "volume", v.Volume, "volume_name", v.Name, "why", why}})
 		}

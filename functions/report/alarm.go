@@ -12,20 +12,19 @@ import (
 	"staffeln/functions/backup"
 )
 
-// quiet is how long after a letter about a server or a volume another one about it
-// waits: who tries again and again must not be able to bury the owner in mail.
+// quiet is the least time between two letters about the same server or volume, so that repeated
+// attempts cannot bury the owner in mail.
 const quiet = time.Hour
 
-// an attempt is one that is held back at the moment, and what the owner is to know.
+// An attempt is a change that a lock holds back now, and what the letter says of it.
 type attempt struct {
 	since time.Time
 	note  backup.DigestNote
 }
 
-// alarms tells the owners and the operators of attempts on locked classes, each in a
-// letter of its own. Both are read from the ledger at every tick: what somebody has
-// been told is written down only after the sending, so a crash in between sends the very
-// same letter again, and loses none.
+// alarms sends owners and operators a letter about each attempt on a locked class. Who has a
+// letter is stored after it was sent, so a crash in between sends the same letter again, and no
+// letter is lost.
 func (f *Function) alarms(ctx context.Context, s *shard, number int, now time.Time) error {
 	if err := f.fill(ctx, s, number); err != nil {
 		return err
@@ -41,12 +40,12 @@ func (f *Function) alarms(ctx context.Context, s *shard, number int, now time.Ti
 		if err := f.alarm(ctx, &r, open, now); err != nil {
 			errs = append(errs, fmt.Errorf("project %s: %w", project, err))
 		}
-		s.reports[project] = r // its version has moved
+		s.reports[project] = r // its version has changed
 	}
 	return errors.Join(errs...)
 }
 
-// attempts are those held back of a project's servers and volumes, by their ids.
+// attempts returns the changes of a project's servers and volumes that locks hold back, by id.
 func (f *Function) attempts(servers []backup.Enrolment, volumes []backup.Protected, now time.Time) map[string]attempt {
 	open := map[string]attempt{}
 	in := f.Settings.Schedule.Zone()
@@ -77,7 +76,7 @@ func (f *Function) attempts(servers []backup.Enrolment, volumes []backup.Protect
 	return open
 }
 
-// alarm sends what is to be sent about one project.
+// alarm sends the letters that are due about one project.
 func (f *Function) alarm(ctx context.Context, r *backup.Reporting, open map[string]attempt, now time.Time) error {
 	r.Alarms = maps.Clone(r.Alarms)
 	if r.Alarms == nil {
@@ -86,7 +85,7 @@ func (f *Function) alarm(ctx context.Context, r *backup.Reporting, open map[stri
 	changed := false
 	for id, a := range r.Alarms {
 		if _, still := open[id]; !still && !now.Before(a.Done.Add(quiet)) {
-			delete(r.Alarms, id) // taken back, or in force: with the next digest, or never
+			delete(r.Alarms, id) // undone, or in force by now: at most the next digest reports it
 			changed = true
 		}
 	}
@@ -102,7 +101,7 @@ func (f *Function) alarm(ctx context.Context, r *backup.Reporting, open map[stri
 		if !a.Done.IsZero() || now.Before(a.Again) && !a.Again.After(now.Add(mostWait)) {
 			continue
 		}
-		// It belongs to whoever is about to send it.
+		// Reserved for this process.
 		a.Again = now.Add(sending)
 		r.Alarms[id] = a
 		due, changed = append(due, id), true
@@ -111,7 +110,7 @@ func (f *Function) alarm(ctx context.Context, r *backup.Reporting, open map[stri
 		return nil
 	}
 	if saved, err := f.saveAlarms(ctx, r); err != nil || !saved || len(due) == 0 {
-		return err // or somebody else is at it
+		return err // or another process sends them
 	}
 	people, missing := f.alarmed(ctx, r.Project)
 	var errs []error
@@ -124,15 +123,14 @@ func (f *Function) alarm(ctx context.Context, r *backup.Reporting, open map[stri
 	return errors.Join(errs...)
 }
 
-// alarmed are the addresses to be told, the operators last. missing is why the owners
-// are not among them.
+// alarmed returns the recipients, operators last. missing is why the owners are not among them.
 func (f *Function) alarmed(ctx context.Context, project string) (people []backup.Person, missing error) {
 	p, _, err := f.Cloud.Project(ctx, project)
 	if err == nil {
 		people, err = f.recipients(ctx, project, p.Name)
 	}
 	if err == nil && len(people) == 0 {
-		err = errors.New("there is nobody to tell: no recipients are configured, and no member of the project has an e-mail address")
+		err = errNobody
 	}
 	for _, address := range f.Settings.Operators {
 		if !slices.ContainsFunc(people, func(p backup.Person) bool { return strings.EqualFold(p.Address, address) }) {
@@ -142,9 +140,10 @@ func (f *Function) alarmed(ctx context.Context, project string) (people []backup
 	return people, err
 }
 
-// sendAlarm sends one letter to those who do not have it, and writes down each who has
-// at once.
-func (f *Function) sendAlarm(ctx context.Context, r *backup.Reporting, id string, people []backup.Person, missing error, now time.Time) (saved bool, err error) {
+// sendAlarm sends one letter to everybody who does not have it, and stores each recipient who
+// has it at once.
+func (f *Function) sendAlarm(ctx context.Context, r *backup.Reporting, id string, people []backup.Person,
+	missing error, now time.Time) (saved bool, err error) {
 	a := r.Alarms[id]
 	name := "lock/" + id + "@" + a.Since.UTC().Format(backup.Stamp)
 	letter := f.alarmLetter(r.Project, a)
@@ -161,7 +160,8 @@ func (f *Function) sendAlarm(ctx context.Context, r *backup.Reporting, id string
 		letter.Key = key(name, letter.To)
 		_, gone, err := f.tell(ctx, letter)
 		if err != nil {
-			f.Log.ErrorContext(ctx, "attempt not told", "project", r.Project, "letter", name, "to", p.Address, "for_good", gone > 0, "err", err)
+			f.Log.ErrorContext(ctx, "attempt not told", "project", r.Project, "letter", name, "to", p.Address, "for_good",
+				gone > 0, "err", err)
 			if gone == 0 {
 				missed = append(missed, err)
 				continue
@@ -186,7 +186,7 @@ func (f *Function) sendAlarm(ctx context.Context, r *backup.Reporting, id string
 	return f.saveAlarms(ctx, r)
 }
 
-// saveAlarms writes them down even while the process is told to stop.
+// saveAlarms stores the alarms, even while the process stops.
 func (f *Function) saveAlarms(ctx context.Context, r *backup.Reporting) (bool, error) {
 	saved, err := f.Ledger.SaveReport(context.WithoutCancel(ctx), *r, false)
 	if err == nil && saved {
@@ -195,8 +195,7 @@ func (f *Function) saveAlarms(ctx context.Context, r *backup.Reporting) (bool, e
 	return saved, err
 }
 
-// alarmLetter puts an attempt into words. It depends on nothing but what was written
-// down.
+// alarmLetter writes the letter about an attempt, from stored facts alone.
 func (f *Function) alarmLetter(project string, a backup.Alarm) backup.Letter {
 	about := oneLine(a.Note.Server)
 	if a.Note.Volume != "" {
@@ -204,7 +203,9 @@ func (f *Function) alarmLetter(project string, a backup.Alarm) backup.Letter {
 	}
 	return backup.Letter{
 		At: a.Since, List: project, Subject: "Backups of " + about + ": a change is being held back",
-		Text: fmt.Sprintf("%s: %s.\n\nSeen %s. Until then everything is backed up as before.\nIf you did this, there is nothing to do. If you did not, set back what was changed,\nand change the passwords and application credentials of this project.\n",
+		Text: fmt.Sprintf("%s: %s.\n\nSeen %s. Until the change is in force, everything is backed up as before.\n"+
+			"If you made the change, there is nothing to do. If you did not, undo it, and change\n"+
+			"the passwords and application credentials of this project.\n",
 			about, oneLine(a.Note.Why), a.Since.In(f.Settings.Schedule.Zone()).Format("2 Jan 2006 15:04 MST")),
 	}
 }

@@ -17,20 +17,20 @@ const (
 	mostErrors = 20
 	// mostLines is how many lines each part of the operators' letter has.
 	mostLines = 100
-	// slack is how long after the patience of the projects' digests the operators are
-	// told at the latest: time for what passes by itself, such as greylisting.
+	// slack is how long the operators' digest waits at most after the patience of the projects'
+	// digests, for problems that pass by themselves, such as greylisting.
 	slack = 15 * time.Minute
 )
 
-// The marks of the operators' digest: until when they were told, and when to try
-// again. Each operator has one more, under toldMark and the address.
+// The marks of the operators' digest: the end of the last reported period, and when to try
+// again. There is one more for each operator: toldMark followed by the address.
 const (
 	operatorsMark = "operators"
 	againMark     = "operators-again"
 	toldMark      = "operators-told:"
 )
 
-// ours are the newest failures that their owner can do nothing about.
+// ours returns the newest failures that only an operator can mend.
 func ours(d backup.Digest) (errs []backup.DigestRun) {
 	for _, r := range d.Runs {
 		if !r.OK && !r.Theirs {
@@ -41,9 +41,9 @@ func ours(d backup.Digest) (errs []backup.DigestRun) {
 	return errs[:min(len(errs), mostErrors)]
 }
 
-// operators tells the operators of one period what is theirs to mend. Nothing is
-// frozen: a crash between the sending and the writing down repeats the letter with
-// the same key, and at worst with newer facts.
+// operators sends the operators' digest of a period. Its facts are not stored: after a crash
+// between sending and storing, the letter comes again with the same key, possibly with newer
+// facts.
 func (f *Function) operators(ctx context.Context, now time.Time) error {
 	slot := f.Settings.Schedule.Slot(now)
 	last, known, err := f.Ledger.Marked(ctx, operatorsMark)
@@ -51,7 +51,7 @@ func (f *Function) operators(ctx context.Context, now time.Time) error {
 	case err != nil:
 		return err
 	case !known, last.After(now):
-		// The first time, or after Redis was lost, or after a clock that was wrong.
+		// This is the first time, or Redis was lost, or a clock was wrong.
 		return f.Ledger.Mark(ctx, operatorsMark, slot)
 	case !last.Before(slot):
 		return nil
@@ -65,22 +65,23 @@ func (f *Function) operators(ctx context.Context, now time.Time) error {
 		return err
 	}
 	if t.open > 0 && now.Before(slot.Add(f.Settings.Patience+slack)) {
-		return nil // more may come, or less
+		return nil // other projects' digests may still add problems or solve them
 	}
 	if t.nothing() {
 		return f.Ledger.Mark(ctx, operatorsMark, slot)
 	}
-	// It belongs to whoever is about to send it.
+	// Reserved for this process.
 	if err := f.Ledger.Mark(ctx, againMark, now.Add(sending)); err != nil {
 		return err
 	}
 	return f.tellOperators(ctx, f.letter(ctx, t, slot), slot, now)
 }
 
-// tellOperators sends the letter to those who do not have it.
+// tellOperators sends the letter to every operator who does not have it.
 func (f *Function) tellOperators(ctx context.Context, letter backup.Letter, slot, now time.Time) error {
 	late := now.Sub(slot)
-	letter.Tries = bits.Len64(uint64(max(late, 0) / time.Minute)) // by the growing intervals
+	letter.Tries = bits.Len64(uint64(max(late,
+		0) / time.Minute)) // the number of tries that the backoff makes in that time
 	id := "operators@" + slot.UTC().Format(backup.Stamp)
 	var missed []error
 	for _, address := range f.Settings.Operators {
@@ -114,11 +115,11 @@ func (f *Function) tellOperators(ctx context.Context, letter backup.Letter, slot
 	return f.Ledger.Mark(context.WithoutCancel(ctx), operatorsMark, slot)
 }
 
-// troubles are what operators have to know of a period.
+// troubles are the problems of a period that operators must solve.
 type troubles struct {
-	// open counts the projects whose digest of the period has not been told.
+	// open counts the projects that do not have the digest of the period yet.
 	open int
-	// untold are the digests that were tried in vain, failed those with failures.
+	// untold are the digests that could not be sent, failed the ones with failures.
 	untold, failed []backup.Reporting
 	held           []backup.Retention
 	overdue        int
@@ -127,7 +128,8 @@ type troubles struct {
 }
 
 func (t troubles) nothing() bool {
-	return len(t.untold) == 0 && len(t.failed) == 0 && len(t.held) == 0 && t.overdue == 0 && t.forged == 0 && t.unverified == 0
+	return len(t.untold) == 0 && len(t.failed) == 0 && len(t.held) == 0 && t.overdue == 0 && t.forged == 0 &&
+		t.unverified == 0
 }
 
 // troubles gathers them from all shards.
@@ -153,7 +155,7 @@ func (f *Function) troubles(ctx context.Context, slot time.Time) (t troubles, er
 					t.untold = append(t.untold, r)
 				}
 			} else if r.Last.Before(slot) {
-				continue // its failures are those of an earlier period
+				continue // its failures are of an earlier period
 			}
 			if len(r.Errors) > 0 {
 				t.failed = append(t.failed, r)
@@ -169,7 +171,7 @@ func (f *Function) troubles(ctx context.Context, slot time.Time) (t troubles, er
 	return t, err
 }
 
-// letter puts the troubles into words.
+// letter writes the operators' digest.
 func (f *Function) letter(ctx context.Context, t troubles, slot time.Time) backup.Letter {
 	names := map[string]string{}
 	name := func(id string) string {
@@ -199,7 +201,7 @@ func (f *Function) letter(ctx context.Context, t troubles, slot time.Time) backu
 			fmt.Fprintf(&b, "  and %d more\n", more)
 		}
 	}
-	fmt.Fprintf(&b, "What there is to mend, as of the period that ended %s.\n", at(slot))
+	fmt.Fprintf(&b, "Problems of the period that ended %s.\n", at(slot))
 	var lines []string
 	for _, r := range t.untold {
 		p := r.Pending
@@ -214,23 +216,27 @@ func (f *Function) letter(ctx context.Context, t troubles, slot time.Time) backu
 	lines = nil
 	for _, r := range t.failed {
 		for _, e := range r.Errors {
-			lines = append(lines, fmt.Sprintf("%s: %s, volume %s (%s), slot %s: %s", name(r.Project), cmp.Or(e.Server, "no server"), e.Volume, e.VolumeID, at(e.Slot), e.Why))
+			lines = append(lines, fmt.Sprintf("%s: %s, volume %s (%s), slot %s: %s", name(r.Project),
+				cmp.Or(e.Server, "no server"), e.Volume, e.VolumeID, at(e.Slot), e.Why))
 		}
 	}
-	part("Backups that failed, and that their owners can do nothing about:", count(len(lines), "failure"), lines)
+	part("Failed backups that their owners can do nothing about:", count(len(lines), "failure"), lines)
 	if t.overdue > 0 {
 		about = append(about, count(t.overdue, "volume")+" overdue")
-		fmt.Fprintf(&b, "\n%s without a restore point as young as their schedule promises: the log names them.\n", count(t.overdue, "volume"))
+		fmt.Fprintf(&b, "\n%s without a restore point as young as their schedule promises: the log names them.\n",
+			count(t.overdue, "volume"))
 	}
 	if t.forged > 0 {
 		about = append(about, count(t.forged, "backup")+" forged")
-		fmt.Fprintf(&b, "\n%s with our metadata and made by somebody else, which somebody does with a tenant's credentials or with a\n"+
-			"script that copies metadata (staffeln plan names them). They count for nothing, and their owners may delete them.\n", count(t.forged, "backup"))
+		fmt.Fprintf(&b, "\n%s with our metadata that somebody else made: with a tenant's credentials, or with a script\n"+
+			"that copies metadata (staffeln plan names them). They count for nothing, and their owners may\n"+
+			"delete them.\n", count(t.forged, "backup"))
 	}
 	if t.unverified > 0 {
 		about = append(about, count(t.unverified, "backup")+" unverified")
-		fmt.Fprintf(&b, "\n%s with our metadata of which nobody can say who made them (staffeln plan names them). They are kept and count\n"+
-			"for nothing. Let the service user see who made backups (infra/cinder), or adopt them (staffeln adopt).\n", count(t.unverified, "backup"))
+		fmt.Fprintf(&b, "\n%s with our metadata and an unknown maker (staffeln plan names them). They are kept and count\n"+
+			"for nothing. Let the service user see who made backups (infra/cinder), or adopt them (staffeln\n"+
+			"adopt).\n", count(t.unverified, "backup"))
 	}
 	return backup.Letter{At: slot, Subject: "Backups: " + strings.Join(about, ", "), Text: b.String(), List: "operators"}
 }
@@ -249,7 +255,7 @@ func times(n int) string {
 	return fmt.Sprintf("%d times", n)
 }
 
-// oneLine keeps what tenants have named on the line it stands on.
+// oneLine replaces line breaks and control characters in names that tenants chose.
 func oneLine(s string) string {
 	return strings.Join(strings.FieldsFunc(s, func(r rune) bool {
 		return r < ' ' || r == 0x7f || r == ' ' || r >= 0x80 && r < 0xa0 || r == '\u2028' || r == '\u2029'

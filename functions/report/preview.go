@@ -9,21 +9,22 @@ import (
 	"staffeln/functions/report/words"
 )
 
-// Untold is what a preview needs of the ledger beside [Ledger]: what no digest has
-// told of, to be looked at without being taken.
+// Untold is the part of the ledger that a preview uses besides [Ledger]: what no digest has
+// reported, without setting it aside.
 type Untold interface {
 	Shard(project string) int
 	Finished(ctx context.Context, project string, max int) ([]backup.Run, error)
 	Removals(ctx context.Context, project string, max int) ([]backup.Removal, error)
 }
 
-// mostUntold is how many runs and removals a preview looks at.
+// mostUntold is how many runs and removals a preview reads at most.
 const mostUntold = 10_000
 
 // Preview is what a project's digest would be if its period ended now. It changes
-// nothing. The error may be of the theme alone, as with [words.Theme.Write]: then
-// there are words all the same.
-func (f *Function) Preview(ctx context.Context, untold Untold, project string, now time.Time) (backup.Digest, words.Written, error) {
+// nothing. If the error is the theme's, as with [words.Theme.Write], the mail is valid all the
+// same.
+func (f *Function) Preview(ctx context.Context, untold Untold, project string, now time.Time) (backup.Digest,
+	words.Written, error) {
 	number := untold.Shard(project)
 	s := &shard{}
 	if err := f.fill(ctx, s, number); err != nil {
@@ -37,7 +38,7 @@ func (f *Function) Preview(ctx context.Context, untold Untold, project string, n
 	r.Project = project
 	switch {
 	case r.Pending != nil:
-		// What it tells of is told, as far as this one is concerned.
+		// The preview is of the digest after the pending one.
 		r.Last, r.Guessed, r.Failing = r.Pending.Digest.To, false, r.Pending.Failing
 		r.Foreign = r.Pending.Digest.ForeignIDs()
 	case r.Last.IsZero() || r.Last.After(now):
@@ -63,7 +64,7 @@ func (f *Function) Preview(ctx context.Context, untold Untold, project string, n
 	return digest, written, err
 }
 
-// PreviewLetter is a preview to be sent to one address. Each is a letter of its own.
+// PreviewLetter is the mail with a preview to one address. Each has a key of its own.
 func PreviewLetter(d backup.Digest, w words.Written, to string, now time.Time) backup.Letter {
 	return backup.Letter{
 		Key: fmt.Sprintf("preview/%s/%d/%s", d.ID, now.UnixNano(), to), At: now, To: []backup.Person{{Address: to}},

@@ -35,6 +35,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/url"
 	"slices"
@@ -70,7 +71,8 @@ type Config struct {
 	Queue string
 	// MaxLength bounds the queue, in messages; the oldest make room. Default: 100,000.
 	MaxLength int
-	// TTL is how old a message in the queue may become. Default: 1 h.
+	// TTL is how old a message in the queue may become. Default: 24 h. By then reconcile has
+	// found what it tells of many times over.
 	TTL time.Duration
 
 	// Prefetch is how many unacknowledged messages a connection holds. Default: 300.
@@ -131,7 +133,7 @@ func (c Config) withDefaults() Config {
 	}
 	c.RetryDelays = slices.Clone(c.RetryDelays)
 	or(&c.MaxLength, 100_000)
-	orTime(&c.TTL, time.Hour)
+	orTime(&c.TTL, 24*time.Hour)
 	or(&c.Prefetch, 300)
 	or(&c.Workers, 64)
 	orTime(&c.Timeout, 5*time.Minute)
@@ -415,7 +417,16 @@ func Redact(brokerURL string) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 }
 
-// checkURL checks a URL without quoting it: url.Parse and amqp091 do.
+// The options that a broker's URL may have. amqp091 passes over all others without a
+// word, and over connection_timeout where the dialler is not its own.
+var (
+	urlOptions = []string{"auth_mechanism", "channel_max", "heartbeat"}
+	tlsOptions = []string{"cacertfile", "certfile", "keyfile", "server_name_indication"}
+)
+
+// checkURL checks a URL without quoting it: url.Parse and amqp091 do. An option
+// without effect is refused: a connection must not be plain where the operator
+// believes that ?ssl=1 has made it TLS.
 func checkURL(s string) error {
 	u, err := url.Parse(s)
 	switch {
@@ -423,6 +434,21 @@ func checkURL(s string) error {
 		return errors.New("not a URL such as amqp://user:password@host:5672/vhost (special characters in a password are written %40)")
 	case u.Scheme != "amqp" && u.Scheme != "amqps":
 		return fmt.Errorf("scheme %.20q: want amqp or amqps", u.Scheme)
+	}
+	options, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return errors.New("the options after ? cannot be read: want name=value&name=value")
+	}
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		switch {
+		case slices.Contains(tlsOptions, name):
+			if u.Scheme != "amqps" {
+				return fmt.Errorf("option %s has no effect without TLS: write amqps://", name)
+			}
+		case !slices.Contains(urlOptions, name):
+			return fmt.Errorf("unknown option %.40q: want %s, and for amqps:// %s (TLS itself: write amqps://)",
+				name, strings.Join(urlOptions, ", "), strings.Join(tlsOptions, ", "))
+		}
 	}
 	if _, err := amqp091.ParseURI(s); err != nil {
 		return errors.New("not an AMQP URL")

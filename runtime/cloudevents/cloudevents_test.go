@@ -106,6 +106,10 @@ func TestModes(t *testing.T) {
 		{"the same, as base64",
 			"Content-Type: application/cloudevents+json\n\n" + `{"specversion":"1.0","type":"dev.knative.rabbitmq.event","id":"random","source":"/x","data_base64":"` + base64.StdEncoding.EncodeToString([]byte(envelope)) + `"}`,
 			[]events.Event{notification}},
+		{"the same, as base64 beside data that is null",
+			"Content-Type: application/cloudevents+json\n\n" + `{"specversion":"1.0","type":"dev.knative.rabbitmq.event",` +
+				`"id":"random","source":"/x","data":null,"data_base64":"` + base64.StdEncoding.EncodeToString([]byte(envelope)) + `"}`,
+			[]events.Event{notification}},
 		{"the same, as text in a string",
 			"Content-Type: application/cloudevents+json\n\n" + `{"specversion":"1.0","type":"dev.knative.rabbitmq.event","id":"random","source":"/x","datacontenttype":"text/plain","data":` + quote(envelope) + `}`,
 			[]events.Event{notification}},

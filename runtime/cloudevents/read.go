@@ -46,8 +46,8 @@ func (s *server) read(h http.Header, body []byte) ([]events.Event, error) {
 		err = fmt.Errorf("cloudevents: %.60q is not read: want application/cloudevents+json or Ce- headers", contentType)
 	case h.Get("Ce-Specversion") != "" || h.Get("Ce-Type") != "":
 		m = message{
-			specVersion: header(h, "Ce-Specversion"), eventType: header(h, "Ce-Type"), id: header(h, "Ce-Id"), at: header(h, "Ce-Time"),
-			data: body,
+			specVersion: header(h, "Ce-Specversion"), eventType: header(h, "Ce-Type"),
+			id: header(h, "Ce-Id"), at: header(h, "Ce-Time"), data: body,
 		}
 	default:
 		e, err := oslo.Decode(body)
@@ -73,6 +73,9 @@ func structured(body []byte) (message, error) {
 	if err := json.Unmarshal(body, &doc); err != nil {
 		// encoding/json's errors may quote what they do not like.
 		return message{}, errors.New("cloudevents: not a JSON document with a CloudEvent's attributes")
+	}
+	if string(doc.Data) == "null" && doc.DataBase64 != nil {
+		doc.Data = nil // some senders write both members, and null in the one they do not use
 	}
 	m := message{specVersion: doc.SpecVersion, eventType: doc.Type, id: doc.ID, at: doc.Time, data: doc.Data}
 	switch {

@@ -35,7 +35,10 @@ func (l *loader) check(c Config) {
 	for _, pair := range []struct {
 		exclude  string
 		in, from List
-	}{{"EXCLUDE_PROJECTS", c.IncludeProjects, c.ExcludeProjects}, {"EXCLUDE_DOMAINS", c.IncludeDomains, c.ExcludeDomains}} {
+	}{
+		{"EXCLUDE_PROJECTS", c.IncludeProjects, c.ExcludeProjects},
+		{"EXCLUDE_DOMAINS", c.IncludeDomains, c.ExcludeDomains},
+	} {
 		for _, name := range pair.from {
 			if slices.Contains(pair.in, name) {
 				l.about(pair.exclude, fmt.Sprintf("%.60q is included as well: want it in one of the lists", name))
@@ -43,8 +46,6 @@ func (l *loader) check(c Config) {
 		}
 	}
 	for key, every := range map[string]time.Duration{
-		"DISPATCH_INTERVAL": c.DispatchInterval, "TRACK_INTERVAL": c.TrackInterval, "RETENTION_INTERVAL": c.RetentionInterval,
-		"REPORT_INTERVAL":  c.ReportInterval,
 		"RECONCILE_PERIOD": c.ReconcilePeriod, "BACKUPS_PERIOD": c.BackupsPeriod,
 	} {
 		if l.sound(key) && every%time.Second != 0 {
@@ -53,7 +54,8 @@ func (l *loader) check(c Config) {
 	}
 
 	if !severalRedis.MatchString(c.RedisURL.Reveal()) { // which have lists of hosts, and are read where they are opened
-		l.checkURL("REDIS_URL", c.RedisURL, "redis", "rediss", "redis+cluster", "redis+sentinel", "rediss+cluster", "rediss+sentinel")
+		l.checkURL("REDIS_URL", c.RedisURL, "redis", "rediss",
+			"redis+cluster", "redis+sentinel", "rediss+cluster", "rediss+sentinel")
 	}
 	for _, u := range c.AMQPURLs {
 		l.checkURL("AMQP_URLS", u, "amqp", "amqps")
@@ -95,7 +97,8 @@ func (l *loader) checkKept(key string, retention backup.Age) {
 func (l *loader) checkPolicy(c Config) {
 	for _, id := range c.PolicyUsers {
 		if !userID.MatchString(id) {
-			l.about("POLICY_USERS", fmt.Sprintf("%.60q is no user's id: want what `openstack user show -f value -c id` prints", id))
+			l.about("POLICY_USERS",
+				fmt.Sprintf("%.60q is no user's id: want what `openstack user show -f value -c id` prints", id))
 			break
 		}
 	}
@@ -167,18 +170,14 @@ func (l *loader) checkKeys(c Config) {
 			l.about(k.key, want)
 		case len(k.value) > k.most:
 			l.about(k.key, fmt.Sprintf("want at most %d characters", k.most))
-		case k.value == lastBackupTime:
-			l.about(k.key, "want another key than "+lastBackupTime+", which is written to servers")
+		case k.value == backup.StampKey: // a wish read from it would be our own
+			l.about(k.key, "want another key than "+backup.StampKey+", which is written to servers")
 		case twice && k.key != "VOLUME_SKIP_TAG" && other != "VOLUME_SKIP_TAG": // that one is a volume's
 			l.about(k.key, "want another key than that of "+Prefix+other)
 		}
 		used[k.value] = k.key
 	}
 }
-
-// lastBackupTime is the server metadata key that is written when a backup is
-// complete: a wish read from it would be our own.
-const lastBackupTime = "last-backup-time"
 
 func (l *loader) checkText(key, value string) {
 	if l.given[Prefix+key] == "" {
@@ -187,7 +186,8 @@ func (l *loader) checkText(key, value string) {
 	if len(value) > 255 {
 		l.about(key, "want at most 255 bytes")
 	}
-	if !utf8.ValidString(value) || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f || r > 0xFFFF }) {
+	odd := func(r rune) bool { return r < ' ' || r == 0x7f || r > 0xFFFF }
+	if !utf8.ValidString(value) || strings.ContainsFunc(value, odd) {
 		l.about(key, "want no control characters, nor any outside Unicode's basic plane, which OpenStack's databases refuse")
 	}
 }
@@ -210,7 +210,8 @@ func (l *loader) checkURL(key string, u URL, schemes ...string) {
 	p, err := url.Parse(strings.ReplaceAll(u.Reveal(), "{function}", "f"))
 	switch {
 	case err != nil || !slices.Contains(schemes, p.Scheme) || p.Hostname() == "":
-		l.about(key, fmt.Sprintf("want %s://HOST[:PORT]/..., special characters of a password percent-encoded", strings.Join(schemes, ":// or ")))
+		l.about(key, fmt.Sprintf("want %s://HOST[:PORT]/..., special characters of a password percent-encoded",
+			strings.Join(schemes, ":// or ")))
 	case p.Port() != "" && !isPort(p.Port()):
 		l.about(key, "want a port from 1 to 65535")
 	}
@@ -254,17 +255,20 @@ func (l *loader) classes(general Class) map[string]Class {
 		case !className.MatchString(upper) || len(name) > maxClassName:
 			l.known[variable] = true
 			l.complaints = append(l.complaints, Complaint{variable, "",
-				fmt.Sprintf("want a class's name of upper-case letters, digits and _ within, at most %d: %sGOLD_PERIOD is for backup=gold", maxClassName, classPrefix)})
+				fmt.Sprintf("want a class's name of upper-case letters, digits and _ within, at most %d: "+
+					"%sGOLD_PERIOD is for backup=gold", maxClassName, classPrefix)})
 			continue
 		case slices.Contains(reserved, name):
 			l.known[variable] = true
 			l.complaints = append(l.complaints, Complaint{variable, "",
-				fmt.Sprintf("want another name than %q for a class: as a value it has a meaning of its own (%s)", name, strings.Join(reserved, " "))})
+				fmt.Sprintf("want another name than %q for a class: as a value it has a meaning of its own (%s)",
+					name, strings.Join(reserved, " "))})
 			continue
 		case misread(upper) != "":
 			l.known[variable] = true
 			l.complaints = append(l.complaints, Complaint{variable, "",
-				fmt.Sprintf("want another name than %q for a class: its setting %s would be that of another class", name, classPrefix+misread(upper))})
+				fmt.Sprintf("want another name than %q for a class: its setting %s would be that of another class",
+					name, classPrefix+misread(upper))})
 			continue
 		}
 		prefix := classPrefix + upper + "_"
@@ -313,7 +317,9 @@ func (l *loader) unknown() {
 			continue
 		}
 		want := "no such setting"
-		if strings.HasPrefix(variable, classPrefix) {
+		if fixed := removed[strings.TrimPrefix(variable, Prefix)]; fixed != "" {
+			want = "no longer a setting: " + fixed + ". Remove it"
+		} else if strings.HasPrefix(variable, classPrefix) {
 			var keys []string
 			for _, f := range fields(reflect.TypeFor[Class]()) {
 				keys = append(keys, f.Key)

@@ -33,8 +33,8 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := fmt.Sprintln(c.Period, c.TimeZone, c.Retention, c.Depth, c.ChainAge, c.FilterTag, c.Overrides, c.Shards,
-		c.DispatchInterval, c.AMQPExchanges, len(c.AMQPURLs), c.Listen, len(c.Classes))
-	want := "24h UTC 30d 6 0 backup true 16 5s [nova cinder openstack] 0 127.0.0.1:8808 0\n"
+		c.ReconcilePeriod, c.AMQPExchanges, len(c.AMQPURLs), c.Listen, len(c.Classes))
+	want := "24h UTC 30d 6 0 backup true 16 10m0s [nova cinder openstack] 0 127.0.0.1:8808 0\n"
 	if got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}
@@ -177,8 +177,9 @@ func TestComplaints(t *testing.T) {
 		{"NAME_TEMPLATE=same", `would give every backup the same name`},
 		{"NAME_TEMPLATE={VOLUME}-{BACKUP_DATE}", `has an unknown word`},
 		{"NAME_TEMPLATE={VOLUME_NAME", "unknown word"},
-		{"DISPATCH_INTERVAL=1500ms", "whole seconds"},
-		{"DISPATCH_INTERVAL=10ms", "from 1s to 1h"},
+		{"RECONCILE_PERIOD=10500ms", "whole seconds"},
+		{"BACKUPS_PERIOD=90500ms", "whole seconds"},
+		{"RECONCILE_PERIOD=10ms", "from 10s to 24h"},
 		{"API_RATE=0", "a whole number, at least 1"},
 		{"REDIS_URL=localhost:6379", "redis:// or rediss://"},
 		{"AMQP_URLS=http://x", "amqp:// or amqps://"},
@@ -202,16 +203,12 @@ func TestComplaints(t *testing.T) {
 		{"BRAKE_PERCENT=0", "a whole number, from 1 to 100"},
 		{"BRAKE_PERCENT=101", "a whole number, from 1 to 100"},
 		{"BRAKE_FROM=0", "a whole number, at least 1"},
-		{"RETENTION_INTERVAL=2500ms", "whole seconds"},
 		{"POLICY_ROLES=,", "at least one"},
 		{"POLICY_USERS=staffeln service", "is no user's id"},
 		{"POLICY_USERS=a/b", "is no user's id"},
-		{"POLICY_RATE=0", "a whole number, at least 1"},
 		{"TLS_CERT=/nowhere/cert.pem", "want the key of STAFFELN_TLS_CERT, too"},
 		{"TLS_KEY=/nowhere/key.pem", "want the certificate of STAFFELN_TLS_KEY, too"},
 		{"REPORT_PERIOD=at breakfast", "is not a schedule"},
-		{"REPORT_INTERVAL=1500ms", "whole seconds"},
-		{"REPORT_PATIENCE=-1h", "from 0s to 168h"},
 		{"REPORT_RECIPIENTS=ada", `"ada" is not an e-mail address`},
 		{"REPORT_RECIPIENTS=Ada <ada@example.org>", "without names"},
 		{"REPORT_RECIPIENTS=ada@example.org;bob@example.org", "by commas"},
@@ -231,7 +228,6 @@ func TestComplaints(t *testing.T) {
 		{"MAIL_FROM=a@example.org, b@example.org", "want one e-mail address"},
 		{"MAIL_FROM=Backups <a@example.org>\r\nBcc: b@example.org", "want one e-mail address"},
 		{"MAIL_REPLY_TO=nobody", "want one e-mail address"},
-		{"MAIL_TIMEOUT=0s", "from 1s to 10m"},
 		{"RESEND_API_KEY=a key", "want the key itself"},
 		{"RESEND_URL=smtp://resend", "http:// or https://"},
 		{"SMTP_HOST=mail.example.org:587", "the port is STAFFELN_SMTP_PORT"},
@@ -292,6 +288,19 @@ func TestAllComplaintsAtOnce(t *testing.T) {
 	want := []string{`STAFFELN_API_RATE="fast"`, `STAFFELN_CLASS_GOLD_PERIOD="x"`, `STAFFELN_RIGHTS="root"`, `STAFFELN_SHARDS="none"`, "STAFFELN_SHARDZ"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
+	}
+}
+
+// A setting of an earlier version is not passed over: it is told what is in force instead.
+func TestRemoved(t *testing.T) {
+	for key := range removed {
+		_, err := Load([]string{Prefix + key + "=5s"})
+		if want := Prefix + key + ": no longer a setting: " + removed[key] + ". Remove it"; err == nil || err.Error() != want {
+			t.Errorf("%s: %v", key, err)
+		}
+		if slices.ContainsFunc(Settings(), func(s Setting) bool { return s.Name == Prefix+key }) {
+			t.Errorf("%s is both a setting and removed", key)
+		}
 	}
 }
 
@@ -366,10 +375,10 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if tls, err := c.AMQPTLS(); err != nil || !tls.InsecureSkipVerify {
+	if tls, err := c.AMQPTLS.Config(); err != nil || !tls.InsecureSkipVerify {
 		t.Error(tls, err)
 	}
-	if tls, err := c.RedisTLS(); err != nil || tls != nil {
+	if tls, err := c.RedisTLS.Config(); err != nil || tls != nil {
 		t.Error(tls, err)
 	}
 }
@@ -382,7 +391,7 @@ func TestListenTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, err := c.ListenTLS(); err != nil || len(s.Certificates) != 1 {
+	if s, err := c.ListenTLS.Config(); err != nil || len(s.Certificates) != 1 {
 		t.Error(s, err)
 	}
 	for _, tc := range []struct{ cert, key, about, want string }{
@@ -399,7 +408,7 @@ func TestListenTLS(t *testing.T) {
 	}
 	if c, err := Load(nil); err != nil {
 		t.Error(err)
-	} else if s, err := c.ListenTLS(); s != nil || err != nil {
+	} else if s, err := c.ListenTLS.Config(); s != nil || err != nil {
 		t.Error("TLS without a certificate", s, err)
 	}
 }
@@ -428,12 +437,24 @@ func pair(t *testing.T) (path string) {
 
 // Every tag of the structs is one that the loader knows what to do with.
 func TestTags(t *testing.T) {
-	for _, typ := range []reflect.Type{reflect.TypeFor[Config](), reflect.TypeFor[Class]()} {
+	for _, typ := range []reflect.Type{
+		reflect.TypeFor[Config](), reflect.TypeFor[Class](), reflect.TypeFor[TLSClient](), reflect.TypeFor[TLSServer](),
+	} {
 		for _, f := range fields(typ) {
 			for _, bound := range []string{f.Min, f.Max} {
 				if _, err := time.ParseDuration(bound); bound != "" && f.Type == reflect.TypeFor[time.Duration]() && err != nil {
 					t.Errorf("%s: %v", f.Key, err)
 				}
+			}
+			general := map[string]string{"PERIOD": "BACKUP_PERIOD", "CONTAINER": "BACKUP_CONTAINER"}[f.Key]
+			if general == "" {
+				general = f.Key
+			}
+			if typ == reflect.TypeFor[Class]() && f.Of != general {
+				t.Errorf("%s of a class takes the place of %s: the manual says otherwise", f.Key, f.Of)
+			}
+			if f.Of != "" && !slices.ContainsFunc(Settings(), func(s Setting) bool { return s.Name == Prefix+f.Of }) {
+				t.Errorf("%s of a class takes the place of %s, which is no setting", f.Key, f.Of)
 			}
 			if f.Unit == "" && f.Of == "" {
 				t.Errorf("%s has no unit", f.Key)
@@ -442,47 +463,54 @@ func TestTags(t *testing.T) {
 	}
 }
 
-// docs/settings.md holds the table that the structs make.
+// docs/settings.md has the tables that the structs make, each under the heading of its group
+// and in this order.
 func TestManual(t *testing.T) {
 	const path = "../../docs/settings.md"
-	const begin, end = "<!-- table: kept equal to runtime/config by its tests -->\n", "<!-- end of table -->\n"
 	about := comments(t)
-	var table strings.Builder
-	table.WriteString("| Name | Default | Unit | Meaning |\n|---|---|---|---|\n")
-	for _, s := range Settings() {
-		of := "Config."
-		if strings.Contains(s.Name, "<NAME>") {
-			of = "Class."
+	cell := strings.NewReplacer("|", `\|`, "<", `\<`, "\n", " ")
+	var want []string
+	group := ""
+	for i, all := 0, Settings(); i < len(all); {
+		s := all[i]
+		var names []string
+		for ; i < len(all) && all[i].Field == s.Field; i++ {
+			names = append(names, "`"+all[i].Name+"`")
 		}
-		if about[of+s.Field] == "" {
-			t.Errorf("%s%s has no comment", of, s.Field)
+		if s.Group != group {
+			group = s.Group
+			want = append(want, "## "+group, "| Name | Default | Unit | Meaning |", "|---|---|---|---|")
+		}
+		if about[s.Field] == "" {
+			t.Errorf("%s has no comment", s.Field)
 		}
 		def := s.Default
-		if def != "" && !strings.HasPrefix(def, "that of") {
+		if def != "" && !strings.HasPrefix(def, "as ") {
 			def = "`" + def + "`"
 		}
-		cell := strings.NewReplacer("|", `\|`, "<", `\<`, "\n", " ")
-		fmt.Fprintf(&table, "| `%s` | %s | %s | %s |\n", s.Name, cell.Replace(def), cell.Replace(s.Unit), cell.Replace(about[of+s.Field]))
+		want = append(want, fmt.Sprintf("| %s | %s | %s | %s |", strings.Join(names, "<br>"),
+			cell.Replace(def), cell.Replace(s.Unit), cell.Replace(about[s.Field])))
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatalf("%v; the table is\n%s", err, table.String())
+		t.Fatal(err)
 	}
-	_, rest, ok1 := strings.Cut(string(text), begin)
-	got, _, ok2 := strings.Cut(rest, end)
-	if !ok1 || !ok2 || got != table.String() {
-		t.Errorf("%s has another table than this one, which belongs between %q and %q:\n%s", path, begin, end, table.String())
+	var got []string
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSuffix(line, "\n"); strings.HasPrefix(line, "## ") || strings.HasPrefix(line, "|") {
+			got = append(got, line)
+		}
+	}
+	if d := cmp.Diff(got, want); d != "" {
+		t.Errorf("%s has other headings and tables (-) than these (+), which belong there:\n%s\n%s",
+			path, d, strings.Join(want, "\n"))
 	}
 }
 
 // comments are those of the fields, by "Struct.Field".
 func comments(t *testing.T) map[string]string {
-	file, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
 	about := map[string]string{}
-	ast.Inspect(file, func(n ast.Node) bool {
+	add := func(n ast.Node) bool {
 		spec, ok := n.(*ast.TypeSpec)
 		if !ok {
 			return true
@@ -495,7 +523,14 @@ func comments(t *testing.T) map[string]string {
 			}
 		}
 		return true
-	})
+	}
+	for _, path := range []string{"config.go", "tls.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, add)
+	}
 	return about
 }
 
@@ -520,7 +555,7 @@ func FuzzLoad(f *testing.F) {
 			}
 			return
 		}
-		if c.Period.IsZero() || c.Retention.IsZero() || c.Shards < 1 || c.ReportPeriod.IsZero() || len(c.MailChannels) < 1 || c.APIRate < 1 || c.FilterTag == "" || c.DispatchInterval < time.Second {
+		if c.Period.IsZero() || c.Retention.IsZero() || c.Shards < 1 || c.ReportPeriod.IsZero() || len(c.MailChannels) < 1 || c.APIRate < 1 || c.FilterTag == "" || c.ReconcilePeriod < time.Second {
 			t.Fatalf("%+v", c)
 		}
 		for name, class := range c.Classes {

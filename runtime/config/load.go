@@ -82,7 +82,8 @@ func fromKubernetes(name, value string) bool {
 }
 
 var (
-	kubernetesName = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
+	kubernetesName = regexp.MustCompile(
+		`_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
 	kubernetesPort = regexp.MustCompile(`^(tcp|udp|sctp)://`)
 )
 
@@ -130,6 +131,11 @@ func (l *loader) read(into any, prefix string) {
 			value = f.mask(value)
 		}
 		l.complaints = append(l.complaints, Complaint{variable, value, want})
+	}
+	for f, value := range v.Fields() {
+		if p := f.Tag.Get("prefix"); p != "" {
+			l.read(value.Addr().Interface(), prefix+p)
+		}
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -17,12 +16,12 @@ func TestReportDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.ReportPeriod.String() != "daily@06:00" || c.ReportInterval != 30*time.Second || c.ReportPatience != 2*time.Hour || len(c.ReportRecipients) != 0 ||
+	if c.ReportPeriod.String() != "daily@06:00" || len(c.ReportRecipients) != 0 ||
 		c.ReportDomain != "" || c.ReportAddressing == Blind || len(c.ReportOperators) != 0 || c.Templates != "" {
 		t.Errorf("%+v", c)
 	}
-	if d := cmp.Diff(List{ChannelLog}, c.MailChannels); d != "" || c.MailTimeout != 30*time.Second || c.SMTPPort != 587 || c.SMTPSecurity != "starttls" || c.SMTPInsecure {
-		t.Error(d, c.MailTimeout, c.SMTPPort, c.SMTPSecurity, c.SMTPInsecure)
+	if d := cmp.Diff(List{ChannelLog}, c.MailChannels); d != "" || c.SMTPPort != 587 || c.SMTPSecurity != "starttls" || c.SMTPTLS.Insecure {
+		t.Error(d, c.SMTPPort, c.SMTPSecurity, c.SMTPTLS.Insecure)
 	}
 }
 
@@ -63,7 +62,7 @@ func TestReportValues(t *testing.T) {
 		c.ReportAddressing != Blind || c.Templates != dir {
 		t.Errorf("%#v", c)
 	}
-	if tls, err := c.SMTPTLS(); err != nil || !tls.InsecureSkipVerify {
+	if tls, err := c.SMTPTLS.Config(); err != nil || !tls.InsecureSkipVerify {
 		t.Error(tls, err)
 	}
 }
@@ -107,7 +106,7 @@ func TestSMTPTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if tls, err := c.SMTPTLS(); err != nil || tls.RootCAs == nil || tls.InsecureSkipVerify {
+	if tls, err := c.SMTPTLS.Config(); err != nil || tls.RootCAs == nil || tls.InsecureSkipVerify {
 		t.Error(tls, err)
 	}
 	file := filepath.Join(t.TempDir(), "ca.pem")

@@ -15,15 +15,18 @@ type Setting struct {
 	Default string
 	// Unit says what a value looks like.
 	Unit string
-	// Field is the name of the field in [Config], or in [Class].
+	// Field is the field that describes it, such as Config.Period or TLSClient.CA. Settings
+	// that follow one another and have the same one are described together.
 	Field string
+	// Group is the heading that it stands under.
+	Group string
 }
 
 // Settings are all there are, in the order of the manual.
 func Settings() []Setting {
 	var all []Setting
-	units := map[string]string{}
-	for _, f := range fields(reflect.TypeFor[Config]()) {
+	group := ""
+	of := func(prefix, owner string, f field) {
 		unit := f.Unit
 		switch {
 		case f.Type == reflect.TypeFor[int](), f.Type == reflect.TypeFor[time.Duration]():
@@ -31,11 +34,38 @@ func Settings() []Setting {
 		case f.Type == reflect.TypeFor[backup.Blackouts]():
 			unit += "; or none"
 		}
-		units[f.Key] = unit
-		all = append(all, Setting{Prefix + f.Key, f.Default, unit, f.Name})
+		all = append(all, Setting{prefix + f.Key, f.Default, unit, owner + "." + f.Name, group})
 	}
-	for _, f := range fields(reflect.TypeFor[Class]()) {
-		all = append(all, Setting{classPrefix + "<NAME>_" + f.Key, "that of " + Prefix + f.Of, units[f.Of], f.Name})
+	t, own, done := reflect.TypeFor[Config](), fields(reflect.TypeFor[Config]()), map[reflect.Type]bool{}
+	for f := range t.Fields() {
+		if g := f.Tag.Get("group"); g != "" {
+			group = g
+		}
+		switch {
+		case f.Tag.Get("prefix") != "":
+			if done[f.Type] {
+				continue // told with the first of its kind
+			}
+			done[f.Type] = true
+			for _, sub := range fields(f.Type) {
+				for other := range t.Fields() {
+					if other.Type == f.Type {
+						of(Prefix+other.Tag.Get("prefix"), f.Type.Name(), sub)
+					}
+				}
+			}
+		case f.Type == reflect.TypeFor[map[string]Class]():
+			for _, sub := range fields(reflect.TypeFor[Class]()) {
+				all = append(all, Setting{classPrefix + "<NAME>_" + sub.Key, "as without the class", "as there",
+					"Config." + f.Name, group})
+			}
+		default:
+			for _, one := range own {
+				if one.Name == f.Name {
+					of(Prefix, "Config", one)
+				}
+			}
+		}
 	}
 	return all
 }

@@ -13,35 +13,37 @@ import (
 	"sync"
 )
 
-// A connection says how TLS is talked to a server: the settings STAFFELN_<THING>_CA,
-// _CERT, _KEY and _INSECURE. Where all are zero, the system's authorities count.
-type connection struct {
-	// ca is a file with the certificates of the authorities to trust, "" for the system's.
-	ca string
-	// cert and key are files with what we show who asks for it; "" for nothing.
-	cert, key string
-	// insecure leaves the server's certificate unchecked.
-	insecure bool
+// A TLSClient says how TLS is talked to a server. Where all is zero, the system's
+// authorities count. The comments are for docs/settings.md.
+type TLSClient struct {
+	// A file with the authorities to trust, in place of the system's.
+	CA string `env:"CA" unit:"path of a PEM file"`
+	// The certificate to show to a server that asks for one. It is read again when it changes.
+	Cert string `env:"CERT" unit:"path of a PEM file"`
+	// The key of that certificate.
+	Key string `env:"KEY" unit:"path of a PEM file"`
+	// Whether the server's certificate is accepted unchecked.
+	Insecure bool `env:"INSECURE" envDefault:"false" unit:"true or false"`
 }
 
-// tls is the connection as package tls knows it, of at least TLS 1.2; nil where all
+// Config returns it as package tls knows it, of at least TLS 1.2; nil where all
 // is as the system has it. The files of the own certificate are read again at each
 // handshake, so that it can be renewed without a restart.
-func (c connection) tls() (*tls.Config, error) {
-	if c == (connection{}) {
+func (c TLSClient) Config() (*tls.Config, error) {
+	if c == (TLSClient{}) {
 		return nil, nil
 	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: c.insecure}
+	t := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: c.Insecure}
 	var err error
-	if c.ca != "" {
-		if t.RootCAs, err = authorities(c.ca); err != nil {
+	if c.CA != "" {
+		if t.RootCAs, err = authorities(c.CA); err != nil {
 			return nil, about{"CA", err}
 		}
 	}
-	if c.cert == "" && c.key == "" {
+	if c.Cert == "" && c.Key == "" {
 		return t, nil
 	}
-	pair, err := keyPair(c.cert, c.key)
+	pair, err := keyPair(c.Cert, c.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +51,7 @@ func (c connection) tls() (*tls.Config, error) {
 	t.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if newer, err := keyPair(c.cert, c.key); err == nil { // else only one of the two may be there yet
+		if newer, err := keyPair(c.Cert, c.Key); err == nil { // else only one of the two may be there yet
 			pair = newer
 		}
 		return pair, nil
@@ -57,29 +59,36 @@ func (c connection) tls() (*tls.Config, error) {
 	return t, nil
 }
 
-// A served says how an address is served with TLS: the settings _CERT, _KEY and
-// _CLIENT_CA. It is served without where all are "".
-type served struct {
-	cert, key string
-	// clientCA is a file with the authorities of those who may ask, "" for everybody.
-	clientCA string
+// A TLSServer says how an address is served with TLS; where all is zero, it is served
+// without. The comments are for docs/settings.md.
+type TLSServer struct {
+	// The certificate to serve with, followed by its intermediate certificates. Empty is no
+	// TLS. It is read again when it changes.
+	Cert string `env:"CERT" unit:"path of a PEM file"`
+	// The key of that certificate.
+	Key string `env:"KEY" unit:"path of a PEM file"`
+	// A file with the authorities of callers. A caller without a certificate of theirs is
+	// refused; only health and readiness are answered to everybody.
+	ClientCA string `env:"CLIENT_CA" unit:"path of a PEM file"`
 }
 
-// tls is the same as package tls knows it; nil for without TLS.
-func (s served) tls() (*tls.Config, error) {
-	if s == (served{}) {
+// Config returns it as package tls knows it; nil is without TLS. With a ClientCA, a
+// certificate that is shown is verified. A caller that shows none must be refused by
+// whoever serves, because health and readiness are for everybody.
+func (s TLSServer) Config() (*tls.Config, error) {
+	if s == (TLSServer{}) {
 		return nil, nil
 	}
-	if s.cert == "" && s.key == "" {
+	if s.Cert == "" && s.Key == "" {
 		return nil, about{"CLIENT_CA", errors.New("_CERT and _KEY, too: without them there is no TLS")}
 	}
-	pair, err := keyPair(s.cert, s.key)
+	pair, err := keyPair(s.Cert, s.Key)
 	if err != nil {
 		return nil, err
 	}
 	t := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{*pair}}
-	if s.clientCA != "" {
-		if t.ClientCAs, err = authorities(s.clientCA); err != nil {
+	if s.ClientCA != "" {
+		if t.ClientCAs, err = authorities(s.ClientCA); err != nil {
 			return nil, about{"CLIENT_CA", err}
 		}
 		t.ClientAuth = tls.VerifyClientCertIfGiven
@@ -159,92 +168,47 @@ func holds(content []byte, fits func(blockType string) bool) bool {
 	}
 }
 
-func (c Config) redis() connection {
-	return connection{c.RedisCA, c.RedisCert, c.RedisKey, c.RedisInsecure}
-}
-
-func (c Config) amqp() connection {
-	return connection{c.AMQPCA, c.AMQPCert, c.AMQPKey, c.AMQPInsecure}
-}
-
-func (c Config) smtp() connection {
-	return connection{c.SMTPCA, c.SMTPCert, c.SMTPKey, c.SMTPInsecure}
-}
-
-func (c Config) function() connection {
-	return connection{c.FunctionCA, c.FunctionCert, c.FunctionKey, c.FunctionInsecure}
-}
-
-func (c Config) listen() served  { return served{c.TLSCert, c.TLSKey, c.TLSClientCA} }
-func (c Config) metrics() served { return served{c.MetricsCert, c.MetricsKey, c.MetricsClientCA} }
-
-// RedisTLS is how TLS is talked to Redis and its Sentinels, for a rediss:// URL; nil
-// for the system's way.
-func (c Config) RedisTLS() (*tls.Config, error) { return c.redis().tls() }
-
-// AMQPTLS is how TLS is talked to the brokers, for amqps:// URLs; nil for the
-// system's way.
-func (c Config) AMQPTLS() (*tls.Config, error) { return c.amqp().tls() }
-
-// SMTPTLS is how TLS is talked to the mail server; nil for the system's way.
-func (c Config) SMTPTLS() (*tls.Config, error) { return c.smtp().tls() }
-
-// ResendTLS is how TLS is talked to Resend's API; nil for the system's way. It has no
-// way to leave certificates unchecked: the key of the account would go to anybody.
-func (c Config) ResendTLS() (*tls.Config, error) { return connection{ca: c.ResendCA}.tls() }
-
-// FunctionTLS is how TLS is talked to FUNCTION_URL; nil for the system's way.
-func (c Config) FunctionTLS() (*tls.Config, error) { return c.function().tls() }
-
-// ListenTLS is what LISTEN is served with; nil for without TLS. With TLS_CLIENT_CA a
-// certificate that is shown is verified; who shows none is for whoever serves to
-// refuse, since health is for everybody.
-func (c Config) ListenTLS() (*tls.Config, error) { return c.listen().tls() }
-
-// MetricsTLS is what METRICS_LISTEN is served with; nil for without TLS. With
-// METRICS_CLIENT_CA who shows no certificate is refused.
-func (c Config) MetricsTLS() (*tls.Config, error) {
-	t, err := c.metrics().tls()
-	if t != nil && t.ClientCAs != nil {
-		t.ClientAuth = tls.RequireAndVerifyClientCert
-	}
-	return t, err
-}
+// ResendTLS is how TLS is talked to Resend. It cannot leave certificates unchecked: the key
+// of the account would go to anybody.
+func (c Config) ResendTLS() TLSClient { return TLSClient{CA: c.ResendCA} }
 
 // checkTLS is about the files of TLS, and whether there is TLS at all where they are
 // set.
 func (l *loader) checkTLS(c Config) {
 	for _, of := range []struct {
 		thing   string
-		with    connection
+		with    TLSClient
 		address string // the setting that says whether there is TLS
 		plain   bool   // it says that there is none
 	}{
-		{"REDIS", c.redis(), "REDIS_URL=rediss://...", plain([]URL{c.RedisURL}, "rediss")},
-		{"AMQP", c.amqp(), "AMQP_URLS=amqps://...", plain(c.AMQPURLs, "amqps")},
-		{"SMTP", c.smtp(), "SMTP_TLS=starttls or tls", c.SMTPSecurity == "none"},
-		{"RESEND", connection{ca: c.ResendCA}, "RESEND_URL=https://...", plain([]URL{c.ResendURL}, "https")},
-		{"FUNCTION", c.function(), "FUNCTION_URL=https://...", plain([]URL{c.FunctionURL}, "https")},
+		{"REDIS", c.RedisTLS, "REDIS_URL=rediss://...", plain([]URL{c.RedisURL}, "rediss")},
+		{"AMQP", c.AMQPTLS, "AMQP_URLS=amqps://...", plain(c.AMQPURLs, "amqps")},
+		{"SMTP", c.SMTPTLS, "SMTP_TLS=starttls or tls", c.SMTPSecurity == "none"},
+		{"RESEND", c.ResendTLS(), "RESEND_URL=https://...", plain([]URL{c.ResendURL}, "https")},
+		{"FUNCTION", c.FunctionTLS, "FUNCTION_URL=https://...", plain([]URL{c.FunctionURL}, "https")},
 	} {
-		_, err := of.with.tls()
+		_, err := of.with.Config()
 		l.aboutFile(of.thing, err)
-		if of.with.insecure && of.with.ca != "" {
-			l.about(of.thing+"_INSECURE", "want "+Prefix+of.thing+"_CA or this one: nothing is held against the authorities if certificates go unchecked")
+		if of.with.Insecure && of.with.CA != "" {
+			l.about(of.thing+"_INSECURE", "want "+Prefix+of.thing+
+				"_CA or this one: nothing is held against the authorities if certificates go unchecked")
 		}
 		if !of.plain {
 			continue
 		}
-		for key, given := range map[string]bool{"_CA": of.with.ca != "", "_CERT": of.with.cert != "", "_KEY": of.with.key != "", "_INSECURE": of.with.insecure} {
+		for key, given := range map[string]bool{
+			"_CA": of.with.CA != "", "_CERT": of.with.Cert != "", "_KEY": of.with.Key != "", "_INSECURE": of.with.Insecure,
+		} {
 			if given && l.sound(of.thing+key) {
 				l.about(of.thing+key, "want "+Prefix+of.address+", too: as it is, there is no TLS")
 			}
 		}
 	}
-	for thing, with := range map[string]served{"TLS": c.listen(), "METRICS": c.metrics()} {
-		_, err := with.tls()
+	for thing, with := range map[string]TLSServer{"TLS": c.ListenTLS, "METRICS": c.MetricsTLS} {
+		_, err := with.Config()
 		l.aboutFile(thing, err)
 	}
-	if c.MetricsListen == Off && c.metrics() != (served{}) && l.sound("METRICS_CERT") {
+	if c.MetricsListen == Off && c.MetricsTLS != (TLSServer{}) && l.sound("METRICS_CERT") {
 		l.about("METRICS_CERT", "want "+Prefix+"METRICS_LISTEN, too: it is off")
 	}
 }

@@ -124,7 +124,8 @@ func TestAtLeastTLS12(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, read := range []func() (*tls.Config, error){c.RedisTLS, c.AMQPTLS, c.SMTPTLS, c.ResendTLS, c.FunctionTLS, c.ListenTLS, c.MetricsTLS} {
+		for _, read := range []func() (*tls.Config, error){c.RedisTLS.Config, c.AMQPTLS.Config, c.SMTPTLS.Config, c.ResendTLS().Config,
+			c.FunctionTLS.Config, c.ListenTLS.Config, c.MetricsTLS.Config} {
 			if secure, err := read(); err != nil || secure.MinVersion != tls.VersionTLS12 {
 				t.Errorf("%+v %v", secure, err)
 			}

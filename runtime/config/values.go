@@ -127,7 +127,8 @@ func (as *Addresses) UnmarshalText(text []byte) error {
 	*as = split(string(text))
 	for i, a := range *as {
 		if !isAddress(a) {
-			return fmt.Errorf("%.80q is not an e-mail address: want addresses such as backup@example.org, without names, by commas", a)
+			return fmt.Errorf("%.80q is not an e-mail address: "+
+				"want addresses such as backup@example.org, without names, by commas", a)
 		}
 		if slices.ContainsFunc((*as)[:i], func(b string) bool { return strings.EqualFold(a, b) }) {
 			return fmt.Errorf("%.80q comes twice", a)

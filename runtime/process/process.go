@@ -67,6 +67,10 @@ func Opened(ctx context.Context, s Settings, log *slog.Logger) (*Process, error)
 	return p, nil
 }
 
+// policyRate is how many look-ups a second the policy checks of all processes make together.
+// Cinder's own questions hold the whole backup and need none, so this bounds strangers.
+const policyRate = 50
+
 // policy builds the policy check, which goes on without what is not connected.
 func (p *Process) policy() runtime.Function {
 	s := p.Settings
@@ -90,7 +94,7 @@ func (p *Process) policy() runtime.Function {
 			return nil
 		},
 		Settings: policy.Settings{
-			Roles: s.PolicyRoles, Users: s.PolicyUsers, Rate: s.PolicyRate, Token: s.OperatorToken.Reveal(),
+			Roles: s.PolicyRoles, Users: s.PolicyUsers, Rate: policyRate, Token: s.OperatorToken.Reveal(),
 			Classes: s.Policies(), Orphan: s.OrphanRetention,
 		},
 		Log: p.Log, Count: p.Metrics.Count, Now: time.Now,
@@ -109,7 +113,7 @@ func (p *Process) redis() error {
 		}
 		p.embedded, p.Redis = e, e.Client()
 	} else {
-		secure, err := s.RedisTLS()
+		secure, err := s.RedisTLS.Config()
 		if err != nil {
 			return err
 		}
@@ -174,7 +178,8 @@ func (p *Process) openstack(ctx context.Context) (cloud *openstack.Cloud, err er
 // ctx ends. The error is one of the settings.
 func (p *Process) ConnectLater(ctx context.Context) error {
 	if p.Settings.RedisURL == "" {
-		p.Log.WarnContext(ctx, "running with less", "why", "STAFFELN_REDIS_URL is not set: a backup whose metadata was stripped is known by its maker alone")
+		p.Log.WarnContext(ctx, "running with less",
+			"why", "STAFFELN_REDIS_URL is not set: a backup whose metadata was stripped is known by its maker alone")
 	} else if err := p.redis(); err != nil {
 		return err
 	}

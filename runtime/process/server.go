@@ -123,7 +123,7 @@ func (r *roomy) Close() error {
 // again when they change, so that a certificate can be renewed without a restart;
 // one that cannot be used is told, and the old one stays.
 func (s Settings) ServeTLS(log *slog.Logger) (*tls.Config, error) {
-	return renewed(log, s.ListenTLS, s.TLSCert, s.TLSKey, s.TLSClientCA)
+	return renewed(log, s.ListenTLS.Config, s.ListenTLS.Cert, s.ListenTLS.Key, s.ListenTLS.ClientCA)
 }
 
 // renewed reads a server's TLS from files, now and whenever they have changed.
@@ -242,7 +242,13 @@ func (p *Process) metrics(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", p.Metrics.Handler())
 	s := p.Settings
-	secure, err := renewed(p.Log, s.MetricsTLS, s.MetricsCert, s.MetricsKey, s.MetricsClientCA)
+	secure, err := renewed(p.Log, func() (*tls.Config, error) {
+		t, err := s.MetricsTLS.Config()
+		if t != nil && t.ClientCAs != nil {
+			t.ClientAuth = tls.RequireAndVerifyClientCert // there is nothing here for everybody
+		}
+		return t, err
+	}, s.MetricsTLS.Cert, s.MetricsTLS.Key, s.MetricsTLS.ClientCA)
 	if err != nil {
 		return err
 	}

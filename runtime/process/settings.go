@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -53,19 +54,42 @@ func Read(environ []string) (Settings, error) {
 // Functions are the settings as the functions need them.
 func (s Settings) Functions() functions.Settings {
 	return functions.Settings{
+		Settings: s.Rules(),
+		Report: report.Settings{
+			Schedule: s.ReportPeriod, Patience: patience(s.ReportPeriod), Recipients: s.ReportRecipients,
+			Domain: s.ReportDomain, Blind: s.ReportAddressing == config.Blind, Operators: s.ReportOperators,
+			LockMail: s.LockMail,
+		},
+	}
+}
+
+// Rules are the settings that all functions share.
+func (s Settings) Rules() backup.Settings {
+	return backup.Settings{
 		Classes: s.Policies(),
 		Keys: backup.Keys{OptIn: s.FilterTag, Skip: s.SkipTag, Schedule: s.ScheduleKey,
 			Retention: s.RetentionKey, Overrides: s.Overrides, MinPeriod: s.OverrideMinPeriod,
 			MaxPeriod: s.OverrideMaxPeriod, MinRetention: s.OverrideMinRetention},
-		Template:   s.NameTemplate,
-		Limits:     backup.Limits{Cloud: s.MaxRunning, Project: s.MaxRunningPerProject, Backend: s.MaxRunningPerBackend},
-		PerService: s.RunningPerService, VolumeLimit: s.VolumeLimit, VolumeLimits: s.VolumeLimits,
-		DeadlineBase: s.DeadlineBase, DeadlinePerGiB: s.DeadlinePerGiB, APITimeout: s.APITimeout,
-		Period: s.ReconcilePeriod, BackupsPeriod: s.BackupsPeriod,
-		Orphan: s.OrphanRetention, Brake: backup.Brake{Percent: s.BrakePercent, From: s.BrakeFrom},
-		Report: report.Settings{Schedule: s.ReportPeriod, Patience: s.ReportPatience, Recipients: s.ReportRecipients,
-			Domain: s.ReportDomain, Blind: s.ReportAddressing == config.Blind, Operators: s.ReportOperators, LockMail: s.LockMail},
+		Template:    s.NameTemplate,
+		Limits:      backup.Limits{Cloud: s.MaxRunning, Project: s.MaxRunningPerProject, Backend: s.MaxRunningPerBackend},
+		PerService:  perService,
+		VolumeLimit: s.VolumeLimit, VolumeLimits: s.VolumeLimits,
+		Deadline: backup.TimeLimit{Base: s.DeadlineBase, PerGiB: s.DeadlinePerGiB},
+		Grace:    s.APITimeout + 30*time.Second,
+		Orphan:   s.OrphanRetention,
+		Brake:    backup.Brake{Percent: s.BrakePercent, From: s.BrakeFrom},
+		Period:   s.ReconcilePeriod, BackupsPeriod: s.BackupsPeriod,
 	}
+}
+
+// perService is how many backups one cinder-backup service moves well at once. It takes 15
+// unless its backup_max_operations says otherwise, tenants' own backups and restores among them.
+const perService = 10
+
+// patience is how long after the end of its period a digest waits for open runs and for
+// retention: 2 h, or half of a short period, so that periods do not pile up.
+func patience(period backup.Schedule) time.Duration {
+	return min(2*time.Hour, period.Interval(time.Unix(0, 0))/2)
 }
 
 // Policies are the classes, the default one among them.

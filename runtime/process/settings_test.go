@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -66,6 +67,48 @@ func TestClassesInheritTheDefault(t *testing.T) {
 	}
 }
 
+// Every setting that functions decide by reaches them.
+func TestRules(t *testing.T) {
+	s, err := Read(append([]string{"STAFFELN_VOLUME_FILTER_TAG=in", "STAFFELN_VOLUME_SKIP_TAG=out",
+		"STAFFELN_SCHEDULE_KEY=when", "STAFFELN_RETENTION_KEY=long", "STAFFELN_OVERRIDES=no", "STAFFELN_OVERRIDE_MIN_PERIOD=2h",
+		"STAFFELN_OVERRIDE_MAX_PERIOD=48h", "STAFFELN_OVERRIDE_MIN_RETENTION=3d", "STAFFELN_NAME_TEMPLATE={VOLUME_ID}-{BACKUP_DATE}", "STAFFELN_MAX_RUNNING=9",
+		"STAFFELN_MAX_RUNNING_PER_PROJECT=4", "STAFFELN_MAX_RUNNING_PER_BACKEND=3", "STAFFELN_VOLUME_LIMIT=8",
+		"STAFFELN_VOLUME_LIMITS=alpha=5", "STAFFELN_DEADLINE_BASE=2h", "STAFFELN_DEADLINE_PER_GIB=3m",
+		"STAFFELN_API_TIMEOUT=20s", "STAFFELN_ORPHAN_RETENTION=1w", "STAFFELN_BRAKE_PERCENT=40", "STAFFELN_BRAKE_FROM=6", "STAFFELN_RECONCILE_PERIOD=5m",
+		"STAFFELN_BACKUPS_PERIOD=3h"}, credentials...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	age := func(text string) backup.Age {
+		a, err := backup.ParseAge(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	want := backup.Settings{
+		Classes: s.Policies(),
+		Keys: backup.Keys{OptIn: "in", Skip: "out", Schedule: "when", Retention: "long",
+			MinPeriod: 2 * time.Hour, MaxPeriod: 48 * time.Hour, MinRetention: age("3d")},
+		Template: "{VOLUME_ID}-{BACKUP_DATE}", Limits: backup.Limits{Cloud: 9, Project: 4, Backend: 3}, PerService: 10,
+		VolumeLimit: 8, VolumeLimits: map[string]int{"alpha": 5},
+		Deadline: backup.TimeLimit{Base: 2 * time.Hour, PerGiB: 3 * time.Minute},
+		Grace:    50 * time.Second, Orphan: age("1w"), Brake: backup.Brake{Percent: 40, From: 6},
+		Period: 5 * time.Minute, BackupsPeriod: 3 * time.Hour,
+	}
+	if got := s.Functions().Settings; !reflect.DeepEqual(got, want) {
+		t.Errorf("\n got %+v\nwant %+v", got, want)
+	}
+	if got := want.Deadline.Of(100); got != 7*time.Hour {
+		t.Errorf("100 GiB may take %s", got)
+	}
+	for f := range reflect.TypeFor[backup.Settings]().Fields() {
+		if reflect.ValueOf(want).FieldByIndex(f.Index).IsZero() {
+			t.Errorf("%s is not tried here", f.Name)
+		}
+	}
+}
+
 // Locks are inherited, and taken away; floors are everybody's.
 func TestLocksAndFloors(t *testing.T) {
 	s, err := Read(append([]string{"STAFFELN_LOCK=7d", "STAFFELN_CLASS_GOLD_LOCK=30d", "STAFFELN_CLASS_FREE_LOCK=0", "STAFFELN_CLASS_PLAIN_PERIOD=1h",
@@ -88,25 +131,41 @@ func TestLettersGoAsTheSettingsSay(t *testing.T) {
 	s, err := Read(append([]string{
 		"STAFFELN_MAIL_CHANNELS=smtp,resend,log", "STAFFELN_MAIL_FROM=Backups <backups@example.org>", "STAFFELN_MAIL_REPLY_TO=help@example.org",
 		"STAFFELN_SMTP_HOST=mail.example.org", "STAFFELN_SMTP_TLS=tls", "STAFFELN_SMTP_PORT=465", "STAFFELN_SMTP_USER=u", "STAFFELN_SMTP_PASSWORD=w",
-		"STAFFELN_RESEND_API_KEY=re_1", "STAFFELN_RESEND_URL=http://127.0.0.1:1/", "STAFFELN_MAIL_TIMEOUT=5s",
+		"STAFFELN_RESEND_API_KEY=re_1", "STAFFELN_RESEND_URL=http://127.0.0.1:1/",
 		"STAFFELN_REPORT_PERIOD=daily@07:15", "STAFFELN_TIME_ZONE=Europe/Berlin", "STAFFELN_REPORT_RECIPIENTS=a@example.org", "STAFFELN_REPORT_ADDRESSING=blind",
-		"STAFFELN_REPORT_OPERATORS=ops@example.org", "STAFFELN_REPORT_DOMAIN=example.org", "STAFFELN_REPORT_PATIENCE=1h"}, credentials...))
+		"STAFFELN_REPORT_OPERATORS=ops@example.org", "STAFFELN_REPORT_DOMAIN=example.org"}, credentials...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	from := mail.Sender{From: "Backups <backups@example.org>", ReplyTo: "help@example.org"}
 	want := []mail.Channel{
-		mail.SMTP{Sender: from, Host: "mail.example.org", Port: 465, Security: "tls", User: "u", Password: "w", Timeout: 5 * time.Second},
-		mail.Resend{Sender: from, Key: "re_1", URL: "http://127.0.0.1:1/", Timeout: 5 * time.Second},
+		mail.SMTP{Sender: from, Host: "mail.example.org", Port: 465, Security: "tls", User: "u", Password: "w", Timeout: 30 * time.Second},
+		mail.Resend{Sender: from, Key: "re_1", URL: "http://127.0.0.1:1/", Timeout: 30 * time.Second},
 	}
 	p := New(s, slog.New(slog.DiscardHandler)).Mailer()
 	if diff := cmp.Diff(want, p.Channels[:2]); diff != "" || len(p.Channels) != 3 || p.Channels[2].Name() != mail.LogName {
 		t.Errorf("channels (-want +got):\n%s", diff)
 	}
 	r := s.Functions().Report
-	if r.Schedule.String() != "daily@07:15" || r.Schedule.Zone().String() != "Europe/Berlin" || r.Patience != time.Hour || !r.Blind ||
+	if r.Schedule.String() != "daily@07:15" || r.Schedule.Zone().String() != "Europe/Berlin" || r.Patience != 2*time.Hour || !r.Blind ||
 		r.Recipients[0] != "a@example.org" || r.Operators[0] != "ops@example.org" || r.Domain != "example.org" {
 		t.Errorf("report is set to %+v", r)
+	}
+}
+
+// A digest does not wait longer than half of its period.
+func TestPatience(t *testing.T) {
+	for period, want := range map[string]time.Duration{
+		"daily@06:00": 2 * time.Hour, "0 6 * * 1": 2 * time.Hour, "4h": 2 * time.Hour,
+		"1h": 30 * time.Minute, "10s": 5 * time.Second,
+	} {
+		s, err := backup.ParseSchedule(period)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := patience(s); got != want {
+			t.Errorf("%s: %s, want %s", period, got, want)
+		}
 	}
 }
 

@@ -111,7 +111,7 @@ func TestRedisOverTLS(t *testing.T) {
 		{"as a cluster", set("REDIS_URL=rediss+cluster://"+cluster, "REDIS_CA="+a.File, "REDIS_CERT="+cert, "REDIS_KEY="+key), ""},
 		{"as a cluster of another authority", set("REDIS_URL=rediss+cluster://"+cluster, "REDIS_CA="+other.File, "REDIS_CERT="+cert, "REDIS_KEY="+key), "unknown authority"},
 	}, func(ctx context.Context, s Settings) error {
-		secure, err := s.RedisTLS()
+		secure, err := s.RedisTLS.Config()
 		if err != nil {
 			return err
 		}
@@ -141,7 +141,7 @@ func TestRabbitMQOverTLS(t *testing.T) {
 		{"with a certificate for another host", with(strings.Replace(url, "127.0.0.1", "localhost", 1), ours...), "localhost"},
 		{"with a wrong password", with(strings.Replace(url, ":staffeln-test@", ":marked-secret@", 1), ours...), "refuses the user name or password"},
 	}, func(ctx context.Context, s Settings) error {
-		secure, err := s.AMQPTLS()
+		secure, err := s.AMQPTLS.Config()
 		if err != nil {
 			return err
 		}
@@ -169,7 +169,7 @@ func TestRabbitMQOverTLS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		secure, err := s.AMQPTLS()
+		secure, err := s.AMQPTLS.Config()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -331,7 +331,7 @@ func TestResendAndGatewaysOverTLS(t *testing.T) {
 		{"a gateway without our certificate, which it wants", at(known, "FUNCTION_CA="+a.File), wantsOne},
 		{"a gateway for another host", at(strings.Replace(open, "127.0.0.1", "localhost", 1), "FUNCTION_CA="+a.File), "localhost"},
 	}, func(ctx context.Context, s Settings) error {
-		secure, err := s.FunctionTLS()
+		secure, err := s.FunctionTLS.Config()
 		if err != nil {
 			return err
 		}
@@ -432,12 +432,12 @@ func TestAServedCertificateIsRenewed(t *testing.T) {
 		t.Fatal(err)
 	}
 	var said bytes.Buffer
-	first, err := s.ListenTLS()
+	first, err := s.ListenTLS.Config()
 	if err != nil {
 		t.Fatal(err)
 	}
 	at := time.Now()
-	r := &renewal{read: s.ListenTLS, files: []string{cert, key}, log: slog.New(slog.NewTextHandler(&said, nil)), now: first, looked: at}
+	r := &renewal{read: s.ListenTLS.Config, files: []string{cert, key}, log: slog.New(slog.NewTextHandler(&said, nil)), now: first, looked: at}
 	r.seen = r.stamp()
 	leaf := func(c *tls.Config) string {
 		parsed, err := x509.ParseCertificate(c.Certificates[0].Certificate[0])

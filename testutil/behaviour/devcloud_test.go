@@ -162,7 +162,8 @@ func script(t *testing.T, name string, args ...string) {
 // rabbitmqctl asks the cloud's broker.
 func rabbitmqctl(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := exec.Command("bash", append([]string{"-c", `. ../devcloud/lib.sh; rabbitmqctl -q "$@"`, "rabbitmqctl"}, args...)...).Output()
+	out, err := exec.Command("bash", append([]string{"-c", `. ../devcloud/lib.sh; rabbitmqctl -q "$@"`,
+		"rabbitmqctl"}, args...)...).Output()
 	if err != nil {
 		t.Errorf("rabbitmqctl %s: %v", args[0], err)
 	}
@@ -190,7 +191,8 @@ func writeImage(t *testing.T, volume, seed string) {
 	const program = `
 import hashlib, sys, rados, rbd
 conf, volume, seed = sys.argv[1:]
-with rados.Rados(conffile=conf) as cluster, cluster.open_ioctx('volumes') as pool, rbd.Image(pool, 'volume-' + volume) as image:
+with rados.Rados(conffile=conf) as cluster, cluster.open_ioctx('volumes') as pool, \
+        rbd.Image(pool, 'volume-' + volume) as image:
     for i in range(8):
         digest = hashlib.sha512(f'{volume} {seed} {i}'.encode()).digest()
         image.write(digest * 1024, int.from_bytes(digest[:4], 'big') % (image.size() - 65536))

@@ -29,7 +29,7 @@ import (
 // digests are the settings with which they are sent, soon.
 func (s *scene) digests(port int, with map[string]string) map[string]string {
 	env := s.settings(map[string]string{
-		"STAFFELN_REDIS_URL": s.ledger(), "STAFFELN_REPORT_PERIOD": "10s", "STAFFELN_REPORT_INTERVAL": "1s",
+		"STAFFELN_REDIS_URL": s.ledger(), "STAFFELN_REPORT_PERIOD": "10s",
 		"STAFFELN_MAIL_CHANNELS": "smtp", "STAFFELN_MAIL_FROM": "Backups <backups@staffeln.test>",
 		"STAFFELN_SMTP_HOST": "127.0.0.1", "STAFFELN_SMTP_PORT": strconv.Itoa(port), "STAFFELN_SMTP_TLS": "none",
 	})
@@ -51,14 +51,17 @@ func (p *project) member(name, address string, enabled, byGroup bool) {
 	p.must(p.s.admin.call("POST", "identity", "/users", object{"user": in}, &user))
 	p.s.remove("/users/" + user.User.ID)
 	if !byGroup {
-		p.must(p.s.admin.call("PUT", "identity", "/projects/"+p.id+"/users/"+user.User.ID+"/roles/"+p.s.memberRole(), nil, nil))
+		p.must(p.s.admin.call("PUT", "identity", "/projects/"+p.id+"/users/"+user.User.ID+"/roles/"+p.s.memberRole(),
+			nil, nil))
 		return
 	}
 	var group struct{ Group struct{ ID string } }
-	p.must(p.s.admin.call("POST", "identity", "/groups", object{"group": object{"name": p.name + "-" + name, "domain_id": "default"}}, &group))
+	p.must(p.s.admin.call("POST", "identity", "/groups",
+		object{"group": object{"name": p.name + "-" + name, "domain_id": "default"}}, &group))
 	p.s.remove("/groups/" + group.Group.ID)
 	p.must(p.s.admin.call("PUT", "identity", "/groups/"+group.Group.ID+"/users/"+user.User.ID, nil, nil))
-	p.must(p.s.admin.call("PUT", "identity", "/projects/"+p.id+"/groups/"+group.Group.ID+"/roles/"+p.s.memberRole(), nil, nil))
+	p.must(p.s.admin.call("PUT", "identity", "/projects/"+p.id+"/groups/"+group.Group.ID+"/roles/"+p.s.memberRole(),
+		nil, nil))
 }
 
 func (s *scene) memberRole() string {
@@ -111,7 +114,8 @@ func (p *project) others() []string {
 			}
 		}
 		p.must(p.s.admin.call("GET", "identity", "/users/"+a.User.ID, nil, &user))
-		if u := user.User; u.Enabled && u.Email != "" && u.Name != p.s.rights.env["OS_USERNAME"] && !strings.Contains(u.Email, p.s.id) {
+		if u := user.User; u.Enabled && u.Email != "" && u.Name != p.s.rights.env["OS_USERNAME"] &&
+			!strings.Contains(u.Email, p.s.id) {
 			addresses = append(addresses, u.Email)
 		}
 	}
@@ -290,7 +294,8 @@ func (p *project) checkDigest(l letter, server string, complete, failed int) {
 		}
 		updated, err := time.Parse("2006-01-02T15:04:05.999999", b.UpdatedAt)
 		if seconds, minutes := number(m[5]), number(m[6]); err != nil ||
-			time.Duration(seconds+2)*time.Second+time.Duration(minutes)*time.Minute+time.Duration(min(minutes, 1))*30*time.Second < updated.Sub(created) {
+			time.Duration(seconds+2)*time.Second+time.Duration(minutes)*time.Minute+
+				time.Duration(min(minutes, 1))*30*time.Second < updated.Sub(created) {
 			wrong("volume %s took %q; with Cinder from %s to %s", v.Name, told[i], b.CreatedAt, b.UpdatedAt)
 		}
 		_, rest, _ := strings.Cut(told[i], ": ")
@@ -412,10 +417,12 @@ func digestsAreRight(s *scene) {
 		switch p {
 		case plain:
 			p.checkDigest(l, "server", 3, 0)
-			if not := l.section("NOT PROTECTED"); len(not) == 0 || not[0] != "  server / scratch: volume metadata skip-volume-backup=true" {
+			if not := l.section("NOT PROTECTED"); len(not) == 0 ||
+				not[0] != "  server / scratch: volume metadata skip-volume-backup=true" {
 				s.t.Errorf("what is not protected: %q", not)
 			}
-			if len(p.backupsOf(scratch)) > 0 || !strings.Contains(l.text, "\n3 volumes protected\n") || !strings.Contains(l.html, " 3 volumes protected.") {
+			if len(p.backupsOf(scratch)) > 0 || !strings.Contains(l.text, "\n3 volumes protected\n") ||
+				!strings.Contains(l.html, " 3 volumes protected.") {
 				s.t.Errorf("of what is protected it is said:\n%s", l.text)
 			}
 		case grouped:
@@ -433,7 +440,8 @@ func digestsAreRight(s *scene) {
 			s.t.Errorf("%s has no mail", address)
 		}
 	}
-	if a, b := all[at("direct")], all[at("by-group")]; len(a) > 0 && len(b) > 0 && a[0].date.Equal(b[0].date) && !a[0].same(b[0]) {
+	if a, b := all[at("direct")], all[at("by-group")]; len(a) > 0 && len(b) > 0 && a[0].date.Equal(b[0].date) &&
+		!a[0].same(b[0]) {
 		s.t.Errorf("members of one project are told differently:\n%s\n%s", a[0].text, b[0].text)
 	}
 }
@@ -457,7 +465,9 @@ func (p *project) sized(name string, gib int) string {
 	p.t.Helper()
 	var out struct{ Volume volume }
 	p.must(p.user.call("POST", "volumev3", "/volumes", object{"volume": object{"name": name, "size": gib}}, &out))
-	p.until(time.Minute, "volume "+name+" is available", func() string { return wants("available", p.volume(out.Volume.ID).Status) })
+	p.until(time.Minute, "volume "+name+" is available", func() string {
+		return wants("available", p.volume(out.Volume.ID).Status)
+	})
 	return out.Volume.ID
 }
 
@@ -466,7 +476,8 @@ func (p *project) sized(name string, gib int) string {
 func (p *project) refusal() string {
 	p.t.Helper()
 	v := p.backups()[0].VolumeID
-	err := p.user.call("POST", "volumev3", "/backups", object{"backup": object{"volume_id": v, "name": "one more", "force": true}}, nil)
+	err := p.user.call("POST", "volumev3", "/backups",
+		object{"backup": object{"volume_id": v, "name": "one more", "force": true}}, nil)
 	r, ok := err.(*refusal)
 	if !ok || r.status != 413 {
 		p.t.Fatalf("one more backup than there is room for: %v", err)
@@ -490,7 +501,8 @@ func (p *project) checkFailure(l letter, reason string) {
 		p.must(err)
 		failed := strings.Join(l.section("FAILED"), "\n")
 		planned := fmt.Sprintf("%d GiB, full, planned for %s", v.Size, slot.Format(digestTime))
-		want := regexp.MustCompile(`^  server / ` + v.Name + `: .*` + regexp.QuoteMeta(reason) + `.*\n    You can mend this\.\n    ` + regexp.QuoteMeta(planned) + `$`)
+		want := regexp.MustCompile(`^  server / ` + v.Name + `: .*` + regexp.QuoteMeta(reason) +
+			`.*\n    You can mend this\.\n    ` + regexp.QuoteMeta(planned) + `$`)
 		if !want.MatchString(failed) {
 			p.t.Errorf("of the failure it is said\n%s\nwant it to be of volume %s, %q, and\n%s", failed, v.Name, reason, planned)
 		}
@@ -499,7 +511,8 @@ func (p *project) checkFailure(l letter, reason string) {
 				p.t.Errorf("the HTML does not say %q: %s", part, l.html)
 			}
 		}
-		if !strings.Contains(l.text, "1 failure needs you to act") || !strings.Contains(l.html, "1 failure needs you to act") {
+		if !strings.Contains(l.text, "1 failure needs you to act") ||
+			!strings.Contains(l.html, "1 failure needs you to act") {
 			p.t.Errorf("it is not said that the owner can act:\n%s", l.text)
 		}
 	}
@@ -567,9 +580,9 @@ func (o *postOffice) cut(step string) bool {
 	return o.hook != nil && o.hook(step)
 }
 
-// mailTimeout is the program's MAIL_TIMEOUT. An answer that comes within half of it
+// mailTimeout is the program's. An answer that comes within half of it
 // is known to have been heard.
-const mailTimeout = 4 * time.Second
+const mailTimeout = 30 * time.Second
 
 var (
 	receiver = regexp.MustCompile(`(?i)\r\nRCPT TO:<([^>]*)>`)
@@ -687,7 +700,8 @@ func (p *project) impatient(ok func() string) func() string {
 }
 
 // plainRuns names each run of a digest, and keeps the HTML that is built in.
-const plainRuns = `{{range .Runs}}{{if .OK}}run{{else}}failed{{end}} {{.VolumeID}}@{{.Slot.UTC.Format "20060102T150405Z"}}
+const plainRuns = `{{range .Runs}}{{if .OK}}run{{else}}failed{{end}} ` +
+	`{{.VolumeID}}@{{.Slot.UTC.Format "20060102T150405Z"}}
 {{end}}{{range .More}}{{.}} more
 {{end}}`
 
@@ -706,10 +720,11 @@ func digestsOnce(s *scene) {
 	greylists := services.SMTP(s.t, "--greylist", "1")
 	office.server(hangs)
 	env := s.digests(office.port, map[string]string{
-		"STAFFELN_INCLUDE_PROJECTS": only(p), "STAFFELN_BACKUP_PERIOD": s.cloud.beat.String(), "STAFFELN_FULL_BACKUP_DEPTH": "1000",
-		// A digest does not wait for the runs that are always under way.
-		"STAFFELN_REPORT_PATIENCE": "0s", "STAFFELN_REPORT_PERIOD": "5s",
-		"STAFFELN_MAIL_TIMEOUT": mailTimeout.String(), "STAFFELN_TEMPLATES": templates,
+		"STAFFELN_INCLUDE_PROJECTS": only(p), "STAFFELN_BACKUP_PERIOD": s.cloud.beat.String(),
+		"STAFFELN_FULL_BACKUP_DEPTH": "1000",
+		// There are always runs under way, for which a digest waits for half of its period.
+		"STAFFELN_REPORT_PERIOD": "5s",
+		"STAFFELN_TEMPLATES":     templates,
 	})
 	run := s.start(env)
 
@@ -809,8 +824,10 @@ func digestsOnce(s *scene) {
 	}
 	p.checkOnceEach(office, want, letters(s.t, cuts, greylists), append(p.others(), first, second))
 	for address, got := range letters(s.t, cuts) {
-		if messageID := got[0].id; len(got) != 1 || !slices.ContainsFunc(letters(s.t, greylists)[address], func(l letter) bool { return l.id == messageID }) {
-			s.t.Errorf("%s has %d letters from the server that cuts, which is asked once, and none of them again", address, len(got))
+		if messageID := got[0].id; len(got) != 1 ||
+			!slices.ContainsFunc(letters(s.t, greylists)[address], func(l letter) bool { return l.id == messageID }) {
+			s.t.Errorf("%s has %d letters from the server that cuts, which is asked once, and none of them again",
+				address, len(got))
 		}
 	}
 	if n := len(letters(s.t, cuts)); n < 2 {
@@ -849,7 +866,8 @@ func (p *project) checkOnceEach(office *postOffice, want map[string]bool, all ma
 		for _, l := range got {
 			if first, again := by[l.id]; again {
 				if !first.same(l) {
-					p.t.Errorf("%s came twice to %s, in other words:\n%s%s\n%s%s", l.id, address, first.text, first.html, l.text, l.html)
+					p.t.Errorf("%s came twice to %s, in other words:\n%s%s\n%s%s", l.id, address, first.text,
+						first.html, l.text, l.html)
 				}
 				continue
 			}

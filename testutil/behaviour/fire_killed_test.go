@@ -42,9 +42,11 @@ func killedInALoop(t *testing.T, processes int) {
 	}
 	const owner = "owner@fire.example"
 	env := b.digests(post.Port, map[string]string{
-		"STAFFELN_RECONCILE_PERIOD": "10s", "STAFFELN_BACKUP_PERIOD": "4s", "STAFFELN_RETENTION_TIME": "8s", "STAFFELN_FULL_BACKUP_DEPTH": "1",
-		"STAFFELN_BRAKE_PERCENT": "100", "STAFFELN_REPORT_RECIPIENTS": owner, "STAFFELN_REPORT_PATIENCE": "0s", "STAFFELN_REPORT_PERIOD": "5s",
-		"STAFFELN_TEMPLATES": templates,
+		"STAFFELN_RECONCILE_PERIOD": "10s", "STAFFELN_BACKUP_PERIOD": "4s", "STAFFELN_RETENTION_TIME": "8s",
+		"STAFFELN_FULL_BACKUP_DEPTH": "1",
+		"STAFFELN_BRAKE_PERCENT":     "100", "STAFFELN_REPORT_RECIPIENTS": owner,
+		"STAFFELN_REPORT_PERIOD": "5s",
+		"STAFFELN_TEMPLATES":     templates,
 	})
 	var all []*process
 	for range processes {
@@ -53,7 +55,9 @@ func killedInALoop(t *testing.T, processes int) {
 	b.optIn(m...)
 	b.backedUp(m...)
 	b.until("backups are removed, too", func() string {
-		if !slices.ContainsFunc(b.sim.Log(), func(line string) bool { return strings.HasPrefix(line, "DELETE /volume/backups") }) {
+		if !slices.ContainsFunc(b.sim.Log(), func(line string) bool {
+			return strings.HasPrefix(line, "DELETE /volume/backups")
+		}) {
 			return "they are not"
 		}
 		return ""
@@ -82,7 +86,9 @@ func killedInALoop(t *testing.T, processes int) {
 	alone := time.Now()
 	b.until("every volume has a restore point of a slot after that", func() string {
 		for _, one := range m {
-			if of := b.of(one.volume); !slices.ContainsFunc(of, func(c simcloud.Backup) bool { return good(c) && c.Created.After(alone) }) {
+			if of := b.of(one.volume); !slices.ContainsFunc(of, func(c simcloud.Backup) bool {
+				return good(c) && c.Created.After(alone)
+			}) {
 				return "volume " + one.volume + " has none"
 			}
 		}

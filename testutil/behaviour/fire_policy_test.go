@@ -37,7 +37,8 @@ func TestFirePolicyPort(t *testing.T) {
 	b.optIn(m[:2]...)
 	b.settled(m[:2]...)
 
-	service := &session{auth: b.cloud.auth, user: b.rights.env["OS_USERNAME"], password: password, project: b.rights.env["OS_PROJECT_NAME"]}
+	service := &session{auth: b.cloud.auth, user: b.rights.env["OS_USERNAME"], password: password,
+		project: b.rights.env["OS_PROJECT_NAME"]}
 	user, err := service.userID()
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +86,8 @@ func TestFirePolicyPort(t *testing.T) {
 		times int
 		do    func(ctx context.Context, c net.Conn)
 	}{
-		{200, silent}, {40, halfRequest}, {40, slowHeaders}, {20, slowBody}, {10, hugeBody}, {10, endlessChunks}, {20, garbage}, {20, garbageBody}, {20, unheard}, {20, reset},
+		{200, silent}, {40, halfRequest}, {40, slowHeaders}, {20, slowBody}, {10, hugeBody}, {10, endlessChunks},
+		{20, garbage}, {20, garbageBody}, {20, unheard}, {20, reset},
 	} {
 		for range way.times {
 			f.all.Go(func() { f.keep(ctx, way.do) })
@@ -130,7 +132,8 @@ func TestFirePolicyPort(t *testing.T) {
 		t.Errorf("the check panicked: %s", lines[0])
 	}
 	for _, c := range b.of(m[0].volume) {
-		if c.ID == ours.ID && (c.Status != "available" || !slices.Equal(keys(c.Metadata), keys(ours.Metadata)) || c.Name != ours.Name) {
+		if c.ID == ours.ID && (c.Status != "available" || !slices.Equal(keys(c.Metadata), keys(ours.Metadata)) ||
+			c.Name != ours.Name) {
 			t.Errorf("the backup was %+v and is now %+v", ours, c)
 		}
 	}
@@ -171,7 +174,8 @@ func (f *flood) keep(ctx context.Context, do func(context.Context, net.Conn)) {
 // drain reads until the other side has had enough.
 func drain(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 
-const post = "POST /v1/backup?backup_id=8bd2b617-daa5-4aa3-b199-e5d6bad361fb HTTP/1.1\r\nHost: staffeln\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+const post = "POST /v1/backup?backup_id=8bd2b617-daa5-4aa3-b199-e5d6bad361fb HTTP/1.1\r\nHost: " +
+	"staffeln\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 
 // silent connects and says nothing.
 func silent(_ context.Context, c net.Conn) { drain(c) }

@@ -31,7 +31,9 @@ func TestFireRabbitMQ(t *testing.T) {
 			broker := services.RabbitMQServer(t)
 			t.Run("Its disk is full", func(t *testing.T) { brokerFull(t, broker, broker.DiskAlarm) })
 			t.Run("Its memory is full", func(t *testing.T) { brokerFull(t, broker, broker.MemoryAlarm) })
-			t.Run("It closes the consumer's channel, since an acknowledgement is late", func(t *testing.T) { channelClosed(t, broker) })
+			t.Run("It closes the consumer's channel, since an acknowledgement is late", func(t *testing.T) {
+				channelClosed(t, broker)
+			})
 		},
 	})
 }
@@ -61,7 +63,8 @@ func (b *blaze) hears(run *process) {
 		for _, exchange := range exchanges {
 			back := ch.NotifyReturn(make(chan amqp.Return, 1))
 			said, err := ch.PublishWithDeferredConfirmWithContext(b.t.Context(), exchange, "notifications.probe", true, false,
-				amqp.Publishing{Body: []byte(`{"oslo.version": "2.0", "oslo.message": "{\"event_type\": \"probe\", \"message_id\": \"1\", \"payload\": {}}"}`)})
+				amqp.Publishing{Body: []byte(`{"oslo.version": "2.0", "oslo.message": "{\"event_type\": \"probe\", ` +
+					`\"message_id\": \"1\", \"payload\": {}}"}`)})
 			if err != nil {
 				return err.Error()
 			}
@@ -115,7 +118,9 @@ func (b *blaze) flood() (stop func(), sent func() int) {
 	old := b.keep.seen()
 	p := newPublisher(b.t, b.vhost)
 	p.connect()
-	noise := []byte(strings.ReplaceAll(`{"oslo.version": "2.0", "oslo.message": "{'event_type': 'volume.usage', 'message_id': '7', 'publisher_id': 'x', 'timestamp': '2026-01-01 00:00:00.0', 'priority': 'INFO', 'payload': {}}"}`, "'", `\"`))
+	noise := []byte(strings.ReplaceAll(`{"oslo.version": "2.0", "oslo.message": "{'event_type': 'volume.usage', `+
+		`'message_id': '7', 'publisher_id': 'x', 'timestamp': '2026-01-01 00:00:00.0', 'priority': 'INFO', `+
+		`'payload': {}}"}`, "'", `\"`))
 	return b.again(20*time.Millisecond, func() int {
 		m := old[int(time.Now().UnixNano()/1000)%len(old)]
 		p.notify(m.exchange, m.key, m.body)
@@ -299,7 +304,9 @@ func channelClosed(t *testing.T, broker *services.Broker) {
 	b.optIn(m[1])
 	b.awaits(asked, "the server is asked about")
 	b.until("the channel is closed, and that is told", func() string {
-		if !slices.ContainsFunc(run.log.lines("broker lost"), func(line string) bool { return strings.Contains(line, "channel closed") }) {
+		if !slices.ContainsFunc(run.log.lines("broker lost"), func(line string) bool {
+			return strings.Contains(line, "channel closed")
+		}) {
 			return "nothing is said of it"
 		}
 		return ""

@@ -141,8 +141,9 @@ func (b *blaze) optOut(all ...machine) {
 func (b *blaze) env(with map[string]string) map[string]string {
 	env := b.settings(map[string]string{
 		"STAFFELN_REDIS_URL": b.ledger(), "STAFFELN_INCLUDE_PROJECTS": b.project,
-		"STAFFELN_RECONCILE_PERIOD": "1h", "STAFFELN_LISTEN": services.Address(b.t), "STAFFELN_METRICS_LISTEN": services.Address(b.t),
-		"STAFFELN_API_RATE": "500",
+		"STAFFELN_RECONCILE_PERIOD": "1h", "STAFFELN_LISTEN": services.Address(b.t),
+		"STAFFELN_METRICS_LISTEN": services.Address(b.t),
+		"STAFFELN_API_RATE":       "500",
 	})
 	if b.period == "" {
 		b.period = env["STAFFELN_BACKUP_PERIOD"]
@@ -329,7 +330,8 @@ func (p *process) measure(name string) float64 {
 	defer resp.Body.Close()
 	sum := 0.0
 	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		if series, value, ok := strings.Cut(lines.Text(), " "); ok && (strings.HasPrefix(series, "staffeln_"+name) || strings.HasPrefix(series, name)) {
+		if series, value, ok := strings.Cut(lines.Text(), " "); ok &&
+			(strings.HasPrefix(series, "staffeln_"+name) || strings.HasPrefix(series, name)) {
 			n, _ := strconv.ParseFloat(value, 64)
 			sum += n
 		}

@@ -48,7 +48,8 @@ func likeTheLeast(t *testing.T, c *cloud) rights {
 	for _, role := range roles.Roles {
 		switch role.Name {
 		case "member":
-			must(admin.call("PUT", "identity", "/OS-INHERIT/domains/default/users/"+user.User.ID+"/roles/"+role.ID+"/inherited_to_projects", nil, nil))
+			must(admin.call("PUT", "identity",
+				"/OS-INHERIT/domains/default/users/"+user.User.ID+"/roles/"+role.ID+"/inherited_to_projects", nil, nil))
 		case "reader":
 			must(admin.call("PUT", "identity", "/system/users/"+user.User.ID+"/roles/"+role.ID, nil, nil))
 		}

@@ -227,7 +227,8 @@ func forge(s *scene, b *board, shown bool) {
 	g.change("a copy that claims the next slot", own[1], g.copied(v[1], object{"__staffeln_run": claimed[v[1]]}))
 	forged := time.Now()
 
-	p.until(4*g.every+2*time.Minute, "the claimed slots are the service's, and its own backups beyond last=2 are gone", func() string {
+	p.until(4*g.every+2*time.Minute, "the claimed slots are the service's, and its own backups beyond last=2 are "+
+		"gone", func() string {
 		if why := g.have(2, forged, v...); why != "" {
 			return why
 		}
@@ -364,7 +365,8 @@ func (g *forgery) look() (now []traced) {
 		}
 		seen[b.VolumeID]++
 		if seen[b.VolumeID] <= 2 && there[b.ID] != "available" {
-			g.t.Fatalf("number %d of our restore points of volume %s, counted from the newest, is %q: %+v", seen[b.VolumeID], b.VolumeID, there[b.ID], b)
+			g.t.Fatalf("number %d of our restore points of volume %s, counted from the newest, is %q: %+v",
+				seen[b.VolumeID], b.VolumeID, there[b.ID], b)
 		}
 		if g.lost[b.ID] && there[b.ID] != "available" {
 			g.t.Fatalf("a backup that nobody can verify is %q: %+v", there[b.ID], b)
@@ -403,7 +405,8 @@ func (g *forgery) have(n int, after time.Time, volumes ...string) string {
 	}
 	for _, v := range volumes {
 		if count[v] < n {
-			return fmt.Sprintf("volume %s has %d restore points of ours from after %s", v, count[v], after.UTC().Format(time.TimeOnly))
+			return fmt.Sprintf("volume %s has %d restore points of ours from after %s", v, count[v],
+				after.UTC().Format(time.TimeOnly))
 		}
 	}
 	return ""
@@ -532,7 +535,9 @@ func (g *forgery) post(what, volume string, with object, metadata func() object)
 		return ""
 	})
 	id := out.Backup.ID
-	g.p.until(time.Minute, "the member's backup is there", func() string { return wants("available", g.p.backup(id).Status) })
+	g.p.until(time.Minute, "the member's backup is there", func() string {
+		return wants("available", g.p.backup(id).Status)
+	})
 	if what != "" {
 		g.mu.Lock()
 		g.forged[id] = what
@@ -606,6 +611,7 @@ func (g *forgery) digest(env map[string]string) {
 	}
 	// Those that were under way when the program was told to stop are told of later.
 	if len(told) > ours || len(told) < ours-len(open) {
-		g.t.Errorf("the digest tells of %d complete backups; the service made %d, of which %d were not known to be over:\n%s", len(told), ours, len(open), out)
+		g.t.Errorf("the digest tells of %d complete backups; the service made %d, of which %d were not known to be "+
+			"over:\n%s", len(told), ours, len(open), out)
 	}
 }

@@ -141,7 +141,8 @@ func (f *front) serve(w http.ResponseWriter, r *http.Request, upstream *url.URL,
 		instead()
 		return
 	}
-	out, err := http.NewRequestWithContext(context.WithoutCancel(r.Context()), r.Method, upstream.String()+r.URL.RequestURI(), bytes.NewReader(body))
+	out, err := http.NewRequestWithContext(context.WithoutCancel(r.Context()), r.Method,
+		upstream.String()+r.URL.RequestURI(), bytes.NewReader(body))
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}

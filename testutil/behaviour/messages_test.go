@@ -24,8 +24,10 @@ func brokenMessages(s *scene) {
 	broken := []string{
 		"", mark, "\x00\xff" + mark, `{"oslo.version": "2.0", "oslo.message": "{` + mark + `"}`,
 		`{"oslo.version": "2.0", "oslo.message": "[\"` + mark + `\"]"}`,
-		`{"event_type": "compute.instance.update", "message_id": "m-1", "timestamp": "` + mark + `", "payload": {"instance_id": 7}}`,
-		`{"event_type": "backup.create.end", "message_id": "m-2", "timestamp": "2026-01-01 00:00:00.0", "payload": ["` + mark + `"]}`,
+		`{"event_type": "compute.instance.update", "message_id": "m-1", "timestamp": "` + mark +
+			`", "payload": {"instance_id": 7}}`,
+		`{"event_type": "backup.create.end", "message_id": "m-2", "timestamp": "2026-01-01 00:00:00.0", ` +
+			`"payload": ["` + mark + `"]}`,
 	}
 	for _, exchange := range []string{"nova", "openstack"} {
 		for _, body := range broken {

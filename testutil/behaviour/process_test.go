@@ -111,18 +111,15 @@ func (s *scene) settings(with map[string]string) map[string]string {
 	env := map[string]string{
 		"OS_AUTH_URL": s.front.auth, "OS_USER_DOMAIN_NAME": "Default", "OS_PASSWORD": password, "OS_REGION_NAME": "RegionOne",
 		// One slot: the next one is most of a day away.
-		"STAFFELN_BACKUP_PERIOD":      "daily@" + time.Now().UTC().Add(-2*time.Hour).Format("15:04"),
-		"STAFFELN_SPREAD_WINDOW":      "0s",
-		"STAFFELN_RECONCILE_PERIOD":   "20s",
-		"STAFFELN_BACKUPS_PERIOD":     "1m",
-		"STAFFELN_DISPATCH_INTERVAL":  "1s",
-		"STAFFELN_TRACK_INTERVAL":     "1s",
-		"STAFFELN_RETENTION_INTERVAL": "1s",
-		"STAFFELN_API_TIMEOUT":        s.cloud.patience.String(),
-		"STAFFELN_METRICS_LISTEN":     "off",
-		"STAFFELN_LOG_LEVEL":          "debug",
-		"STAFFELN_AMQP_URLS":          s.cloud.broker,
-		"STAFFELN_AMQP_QUEUE":         s.id,
+		"STAFFELN_BACKUP_PERIOD":    "daily@" + time.Now().UTC().Add(-2*time.Hour).Format("15:04"),
+		"STAFFELN_SPREAD_WINDOW":    "0s",
+		"STAFFELN_RECONCILE_PERIOD": "20s",
+		"STAFFELN_BACKUPS_PERIOD":   "1m",
+		"STAFFELN_API_TIMEOUT":      s.cloud.patience.String(),
+		"STAFFELN_METRICS_LISTEN":   "off",
+		"STAFFELN_LOG_LEVEL":        "debug",
+		"STAFFELN_AMQP_URLS":        s.cloud.broker,
+		"STAFFELN_AMQP_QUEUE":       s.id,
 	}
 	maps.Copy(env, s.rights.env)
 	maps.Copy(env, with)
@@ -140,9 +137,9 @@ func only(projects ...*project) string {
 
 // start starts the program and waits until it says that it is ready, hears
 // notifications if it is to, and has gone through the cloud once.
-func (s *scene) start(env map[string]string) *process {
+func (s *scene) start(env map[string]string, flags ...string) *process {
 	s.t.Helper()
-	p := s.prepare(env, "run")
+	p := s.prepare(env, append([]string{"run"}, flags...)...)
 	p.launch()
 	p.ready()
 	if env["STAFFELN_REDIS_URL"] != "" {
@@ -184,8 +181,14 @@ func (p *process) hears() string {
 
 // prepare is the program with a free address for its health; an empty value
 // leaves a variable out.
+// quick makes the program look every second for what is due.
+var quick = []string{"--every-dispatch=1s", "--every-track=1s", "--every-retention=1s", "--every-report=1s"}
+
 func (s *scene) prepare(env map[string]string, args ...string) *process {
 	s.t.Helper()
+	if args[0] == "run" {
+		args = slices.Insert(args, 1, quick...)
+	}
 	path, err := program()
 	if err != nil {
 		s.t.Fatal(err)
@@ -318,6 +321,8 @@ func (p *process) inspect() {
 // tail is the end of what the program wrote, without the lines of the debug level
 // that only say that there was nothing to do.
 func (p *process) tail() string {
-	lines := slices.DeleteFunc(strings.Split(p.log.String(), "\n"), func(line string) bool { return strings.Contains(line, "event done") })
+	lines := slices.DeleteFunc(strings.Split(p.log.String(), "\n"), func(line string) bool {
+		return strings.Contains(line, "event done")
+	})
 	return strings.Join(lines[max(0, len(lines)-120):], "\n")
 }

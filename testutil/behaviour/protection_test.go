@@ -84,7 +84,9 @@ func (p *project) manual(volume string, with object) string {
 	maps.Copy(in, with)
 	var out struct{ Backup struct{ ID string } }
 	p.must(p.user.call("POST", "volumev3", "/backups", object{"backup": in}, &out))
-	p.until(2*time.Minute, "the owner's own backup is there", func() string { return wants("available", p.backup(out.Backup.ID).Status) })
+	p.until(2*time.Minute, "the owner's own backup is there", func() string {
+		return wants("available", p.backup(out.Backup.ID).Status)
+	})
 	return out.Backup.ID
 }
 
@@ -141,7 +143,8 @@ func tenantsCannotDelete(s *scene) {
 	}
 	g.refused("delete it", ours, 403, del)
 	g.refused("strip its metadata", ours, 403, update(object{"metadata": object{}}))
-	g.refused("give it metadata of their own", ours, 403, update(object{"metadata": object{"__automated_backup": "False"}}))
+	g.refused("give it metadata of their own", ours, 403,
+		update(object{"metadata": object{"__automated_backup": "False"}}))
 	g.refused("rename it", ours, 403, update(object{"name": "mine"}))
 	g.refused("describe it", ours, 403, update(object{"description": "mine"}))
 	g.refused("and then delete it", ours, 403, del)
@@ -163,7 +166,8 @@ func tenantsCannotDelete(s *scene) {
 	p.gone(forged)
 
 	// Out of the program's sight, step by step.
-	p.must(p.user.call("PUT", "compute", "/servers/"+servers[0]+"/metadata", object{"metadata": object{"backup": "no"}}, nil))
+	p.must(p.user.call("PUT", "compute", "/servers/"+servers[0]+"/metadata",
+		object{"metadata": object{"backup": "no"}}, nil))
 	l := ledger.New(s.redis.Client(), ledger.Options{})
 	p.until(time.Minute, "the server is not protected any more", func() string {
 		all, err := l.VolumesOf(s.t.Context(), p.id, v[:1])
@@ -174,7 +178,9 @@ func tenantsCannotDelete(s *scene) {
 	})
 	g.refused("drop the tag and delete it", ours, 403, del)
 	p.must(p.user.call("DELETE", "compute", "/servers/"+servers[0], nil, nil))
-	p.until(2*time.Minute, "the server has let go of its volume", func() string { return wants("available", p.volume(v[0]).Status) })
+	p.until(2*time.Minute, "the server has let go of its volume", func() string {
+		return wants("available", p.volume(v[0]).Status)
+	})
 	g.refused("delete the server and then it", ours, 403, del)
 	var transfer struct {
 		Transfer struct {
@@ -182,7 +188,8 @@ func tenantsCannotDelete(s *scene) {
 			Key string `json:"auth_key"`
 		}
 	}
-	p.must(p.user.call("POST", "volumev3", "/os-volume-transfer", object{"transfer": object{"volume_id": v[0], "name": "gift"}}, &transfer))
+	p.must(p.user.call("POST", "volumev3", "/os-volume-transfer",
+		object{"transfer": object{"volume_id": v[0], "name": "gift"}}, &transfer))
 	p.must(other.user.call("POST", "volumev3", "/os-volume-transfer/"+transfer.Transfer.ID+"/accept",
 		object{"accept": object{"auth_key": transfer.Transfer.Key}}, nil))
 	g.refused("give the volume away and then delete it", ours, 403, del)
@@ -225,12 +232,15 @@ func whyIsTold(g *guarded, b backupRow) {
 	}
 	for _, token := range []string{"", "wrong", operatorToken + "x", operatorToken[:10]} {
 		if status, said := ask(path, token, "*/*"); status != 404 || said != nowhere {
-			g.t.Errorf("asked why with the token %q: %d %q; want what any path gets that is none: %q", token, status, said, nowhere)
+			g.t.Errorf("asked why with the token %q: %d %q; want what any path gets that is none: %q", token, status,
+				said, nowhere)
 		}
 	}
 	status, said := ask(path, operatorToken, "*/*")
-	if status != 200 || !strings.Contains(said, b.ID) || !strings.Contains(said, "automated") || !strings.Contains(said, "30d") {
-		g.t.Errorf("asked why with the token: %d %q; want a sentence that names the backup, what protects it and for how long", status, said)
+	if status != 200 || !strings.Contains(said, b.ID) || !strings.Contains(said, "automated") ||
+		!strings.Contains(said, "30d") {
+		g.t.Errorf("asked why with the token: %d %q; want a sentence that names the backup, what protects it and "+
+			"for how long", status, said)
 	}
 	status, said = ask(path, operatorToken, "application/json")
 	var told struct {
@@ -240,7 +250,8 @@ func whyIsTold(g *guarded, b backupRow) {
 		Why       string
 		Newest    bool
 	}
-	if err := json.Unmarshal([]byte(said), &told); err != nil || status != 200 || told.Backup != b.ID || !told.Protected || told.Keep == nil || !*told.Keep || told.Why == "" {
+	if err := json.Unmarshal([]byte(said), &told); err != nil || status != 200 || told.Backup != b.ID ||
+		!told.Protected || told.Keep == nil || !*told.Keep || told.Why == "" {
 		g.t.Errorf("asked why for JSON: %d %q %v; want that it is protected and kept, and why", status, said, err)
 	}
 }
@@ -276,12 +287,14 @@ func withNothingUp(g *guarded, ours backupRow, forged string) {
 				if strings.Contains(c.uri, forged) {
 					// Only the ledger can say that no former user of ours made it.
 					if err != nil || again.status != 401 || again.answer == "True" {
-						s.t.Errorf("%s, a check of a forged backup (%s) is answered %d %q, %v", where, again.contentType, again.status, again.answer, err)
+						s.t.Errorf("%s, a check of a forged backup (%s) is answered %d %q, %v", where,
+							again.contentType, again.status, again.answer, err)
 					}
 					continue
 				}
 				if err != nil || again.status != c.status || again.answer != c.answer {
-					s.t.Errorf("%s, a check (%s) that was answered %d %q is answered %d %q, %v: %s", where, again.contentType, c.status, c.answer, again.status, again.answer, err, c.body)
+					s.t.Errorf("%s, a check (%s) that was answered %d %q is answered %d %q, %v: %s", where,
+						again.contentType, c.status, c.answer, again.status, again.answer, err, c.body)
 				}
 			}
 		}

@@ -24,7 +24,8 @@ import (
 // choose opts a server in to a class.
 func (p *project) choose(server, class string) {
 	p.t.Helper()
-	p.must(p.user.call("POST", "compute", "/servers/"+server+"/metadata", object{"metadata": object{"backup": class}}, nil))
+	p.must(p.user.call("POST", "compute", "/servers/"+server+"/metadata", object{"metadata": object{"backup": class}},
+		nil))
 }
 
 // A planned is what `staffeln plan --json` says of one backup.
@@ -142,8 +143,7 @@ func (s *scene) history(p *project, env map[string]string, fulls int, volumes ..
 	s.t.Helper()
 	env = maps.Clone(env)
 	env["STAFFELN_BACKUP_PERIOD"] = s.cloud.beat.String()
-	env["STAFFELN_RETENTION_INTERVAL"] = "1h"
-	run := s.start(env)
+	run := s.start(env, "--every-retention=1h")
 	writes, written := 0, time.Now()
 	p.until(6*time.Minute, fmt.Sprintf("every volume has %d full backups", fulls), func() string {
 		have, newest := map[string]int{}, backupRow{}
@@ -305,10 +305,13 @@ func deletedServer(s *scene) {
 	p.must(p.user.call("DELETE", "compute", "/servers/"+servers[0], nil, nil))
 	undo := s.cloud.fetch(s.t, v[0], rows[0].ID)
 	if got := s.cloud.sum(s.t, p.restore(rows[0].ID)); got != first {
-		s.t.Errorf("restored from the archived backup %s: other bytes (%s) than volume %s held then (%s)", rows[0].ID, got, v[0], first)
+		s.t.Errorf("restored from the archived backup %s: other bytes (%s) than volume %s held then (%s)", rows[0].ID,
+			got, v[0], first)
 	}
 	undo()
-	p.until(2*time.Minute, "the server has let go of its volume", func() string { return wants("available", p.volume(v[0]).Status) })
+	p.until(2*time.Minute, "the server has let go of its volume", func() string {
+		return wants("available", p.volume(v[0]).Status)
+	})
 	p.must(p.user.call("DELETE", "volumev3", "/volumes/"+v[0], nil, nil))
 	p.until(time.Minute, "the volume is gone", func() string {
 		if status(p.user.call("GET", "volumev3", "/volumes/"+v[0], nil, nil)) != 404 {
@@ -574,10 +577,12 @@ func yearAhead(s *scene) {
 		return w.Body.String()
 	}
 	metrics := at(year, 4)
-	if told := log.lines("nothing is removed"); len(told) != 1 || !strings.Contains(told[0], "level=ERROR") || !strings.Contains(told[0], "clock") {
+	if told := log.lines("nothing is removed"); len(told) != 1 || !strings.Contains(told[0], "level=ERROR") ||
+		!strings.Contains(told[0], "clock") {
 		s.t.Errorf("the operator is told %q; want once, and why", told)
 	}
-	if held := regexp.MustCompile(`(?m)^staffeln_retention_held_total\{[^}]*"clock"[^}]*\} [1-9]`); !held.MatchString(metrics) {
+	if held := regexp.MustCompile(`(?m)^staffeln_retention_held_total\{[^}]*"clock"[^}]*\} ` +
+		`[1-9]`); !held.MatchString(metrics) {
 		s.t.Errorf("no metric says that the clock holds retention:\n%s", metrics)
 	}
 	// And when it is right again, all is as before.

@@ -56,7 +56,8 @@ func TestOnARealCloudWithARoleOfItsOwn(t *testing.T) {
 				return service.call("POST", "compute", "/servers/"+servers[0]+"/action", object{"os-stop": nil}, nil)
 			},
 			"see the server's console": func() error {
-				return service.call("POST", "compute", "/servers/"+servers[0]+"/action", object{"os-getConsoleOutput": object{}}, nil)
+				return service.call("POST", "compute", "/servers/"+servers[0]+"/action",
+					object{"os-getConsoleOutput": object{}}, nil)
 			},
 			"replace the server's metadata": func() error {
 				return service.call("PUT", "compute", "/servers/"+servers[0]+"/metadata", object{"metadata": object{}}, nil)
@@ -76,13 +77,15 @@ func TestOnARealCloudWithARoleOfItsOwn(t *testing.T) {
 				return service.call("POST", "volumev3", "/volumes/"+v[0]+"/action", object{"os-extend": object{"new_size": 2}}, nil)
 			},
 			"make a snapshot": func() error {
-				return service.call("POST", "volumev3", "/snapshots", object{"snapshot": object{"volume_id": v[0], "force": true}}, nil)
+				return service.call("POST", "volumev3", "/snapshots",
+					object{"snapshot": object{"volume_id": v[0], "force": true}}, nil)
 			},
 			"give a volume away": func() error {
 				return service.call("POST", "volumev3", "/os-volume-transfer", object{"transfer": object{"volume_id": v[0]}}, nil)
 			},
 			"restore a backup": func() error {
-				return service.call("POST", "volumev3", "/backups/"+mine+"/restore", object{"restore": object{"name": "stolen"}}, nil)
+				return service.call("POST", "volumev3", "/backups/"+mine+"/restore",
+					object{"restore": object{"name": "stolen"}}, nil)
 			},
 			"set a quota": func() error {
 				return service.call("PUT", "volumev3", "/os-quota-sets/"+p.id, object{"quota_set": object{"backups": 1}}, nil)
@@ -95,8 +98,9 @@ func TestOnARealCloudWithARoleOfItsOwn(t *testing.T) {
 		system, err := systemToken(s, service)
 		p.must(err)
 		for what, path := range map[string]string{
-			"list the users on the system": "/users", "list the projects on the system": "/projects", "list credentials on the system": "/credentials",
-			"list roles on the system": "/roles", "list groups on the system": "/groups",
+			"list the users on the system": "/users", "list the projects on the system": "/projects",
+			"list credentials on the system": "/credentials",
+			"list roles on the system":       "/roles", "list groups on the system": "/groups",
 		} {
 			_, err := send("GET", s.cloud.auth+path, system, "", nil, nil)
 			refused(what, err, 403)

@@ -18,18 +18,27 @@ import (
 
 // scenarios are the promises.
 var scenarios = []scenario{
-	{name: "Tenants cannot delete or change automated backups by any way there is, and can their own", alone: true, play: tenantsCannotDelete},
-	{name: "RabbitMQ may be restarted: what happened meanwhile is found, and notifications arrive again", alone: true, play: brokerRestarted},
-	{name: "A server that opts in has its volumes backed up, told, restored and backed up again", alone: true, play: mainJob},
-	{name: "What a policy no longer keeps is removed as the plan said, children first, and the rest restores", play: removesAsPlanned},
-	{name: "Backups outlive their server and its volume until their time is over; the first of a month is in the archive", play: deletedServer},
-	{name: "Nothing is removed for an emptied list of Nova's, ledger, policy file or settings, and the operator is told", play: emptied},
+	{name: "Tenants cannot delete or change automated backups by any way there is, and can their own", alone: true,
+		play: tenantsCannotDelete},
+	{name: "RabbitMQ may be restarted: what happened meanwhile is found, and notifications arrive again", alone: true,
+		play: brokerRestarted},
+	{name: "A server that opts in has its volumes backed up, told, restored and backed up again", alone: true,
+		play: mainJob},
+	{name: "What a policy no longer keeps is removed as the plan said, children first, and the rest restores",
+		play: removesAsPlanned},
+	{name: "Backups outlive their server and its volume until their time is over; the first of a month is in the " +
+		"archive", play: deletedServer},
+	{name: "Nothing is removed for an emptied list of Nova's, ledger, policy file or settings, and the operator is " +
+		"told", play: emptied},
 	{name: "Nothing is removed by a clock that is a year ahead, and the operator is told", play: yearAhead},
 	{name: "Without notifications all is done the same, a reconcile period later at most", play: withoutNotifications},
-	{name: "Every owner gets one mail for each period, and every figure in it is what the API says", play: digestsAreRight},
-	{name: "Each run is in one digest to each owner, whatever the mail server does, killed while sending or not", play: digestsOnce},
+	{name: "Every owner gets one mail for each period, and every figure in it is what the API says",
+		play: digestsAreRight},
+	{name: "Each run is in one digest to each owner, whatever the mail server does, killed while sending or not",
+		play: digestsOnce},
 	{name: "A project over its quota is told so, not asked for again and again, and others go on", play: overQuota},
-	{name: "A backup that Cinder fails without a word is noticed, tried once more as full and recorded", play: failsInCinder},
+	{name: "A backup that Cinder fails without a word is noticed, tried once more as full and recorded",
+		play: failsInCinder},
 	{name: "What a tenant does while the program is still connecting to RabbitMQ is found", play: whileConnecting},
 	{name: "Redis may be emptied at any time: no slot is backed up twice and nothing is forgotten", play: redisEmptied},
 	{name: "The program may be killed at any step of a backup", play: killedAtAnyStep},
@@ -232,12 +241,15 @@ func failsInCinder(s *scene) {
 	spoilt := time.Now()
 	runs := finished(p, 2, spoilt)
 	s.cloud.mend(s.t, v[0])
-	failed := runs[slices.IndexFunc(runs, func(r backup.Run) bool { return r.State == backup.Failed && r.Started.After(spoilt) })]
+	failed := runs[slices.IndexFunc(runs, func(r backup.Run) bool {
+		return r.State == backup.Failed && r.Started.After(spoilt)
+	})]
 	if !strings.Contains(failed.Why, s.cloud.reason) || failed.Attempt != 2 || failed.Kind != backup.Full {
 		s.t.Errorf("the failed run is %+v; want the second attempt, full, with Cinder's reason %q", failed, s.cloud.reason)
 	}
 	asked := slices.DeleteFunc(s.front.creates(v...), func(r request) bool { return r.Run != failed.ID() })
-	if len(asked) < 2 || asked[0].Attempt != "1" || !asked[0].Incremental || asked[1].Attempt != "2" || asked[1].Incremental {
+	if len(asked) < 2 || asked[0].Attempt != "1" || !asked[0].Incremental || asked[1].Attempt != "2" ||
+		asked[1].Incremental {
 		s.t.Errorf("asked for: %+v; want an incremental and then a full backup of run %s", asked, failed.ID())
 	}
 	p.until(time.Minute, "the broken backups are removed", func() string {
@@ -265,7 +277,8 @@ func brokerRestarted(s *scene) {
 	s.cloud.restartBroker(s.t, func() {
 		// A real cloud may answer only when its broker is back.
 		go func() {
-			opted <- p.user.call("POST", "compute", "/servers/"+servers[1]+"/metadata", object{"metadata": object{"backup": "yes"}}, nil)
+			opted <- p.user.call("POST", "compute", "/servers/"+servers[1]+"/metadata",
+				object{"metadata": object{"backup": "yes"}}, nil)
 		}()
 	})
 	p.must(<-opted)
@@ -294,7 +307,8 @@ func whileConnecting(s *scene) {
 	release := sync.OnceFunc(func() { close(goOn) })
 	s.t.Cleanup(release)
 	s.front.once(func(r *request) bool {
-		return r.Method == "GET" && strings.HasSuffix(r.Path, "/servers/detail") && !slices.Contains(strings.Split(r.Query, "&"), "limit=1")
+		return r.Method == "GET" && strings.HasSuffix(r.Path, "/servers/detail") &&
+			!slices.Contains(strings.Split(r.Query, "&"), "limit=1")
 	},
 		act{After: func() { close(listed); <-goOn }})
 	run := s.prepare(s.settings(map[string]string{
@@ -415,7 +429,9 @@ func killedAtAnyStep(s *scene) {
 		switch {
 		case step.name == "heard":
 			match = func(*request) bool {
-				return slices.ContainsFunc(s.front.seen, func(r *request) bool { return r.create() && r.Volume == v[i] && r.Delivered })
+				return slices.ContainsFunc(s.front.seen, func(r *request) bool {
+					return r.create() && r.Volume == v[i] && r.Delivered
+				})
 			}
 		case match == nil:
 			match = func(r *request) bool { return r.create() && r.Volume == v[i] }
@@ -602,7 +618,8 @@ func drains(s *scene) {
 	p.must(err)
 	rows := p.backups()
 	if len(runs) != 1 || len(rows) != 1 || runs[0].Backup != rows[0].ID {
-		s.t.Errorf("when it had stopped the ledger had %+v, and Cinder %+v: want one run with the id of the one backup", runs, rows)
+		s.t.Errorf("when it had stopped the ledger had %+v, and Cinder %+v: want one run with the id of the one "+
+			"backup", runs, rows)
 	}
 	s.start(env)
 	complete(p, v...)
@@ -745,7 +762,8 @@ func stamped(p *project, since time.Time, servers ...string) {
 		p.until(2*time.Minute, "server "+id+" has last-backup-time", func() string {
 			value := p.show(id).Metadata["last-backup-time"]
 			at, err := time.Parse(time.RFC3339, value)
-			if err != nil || !strings.HasSuffix(value, "Z") || at.Before(since.Add(-time.Minute)) || at.After(time.Now().Add(time.Minute)) {
+			if err != nil || !strings.HasSuffix(value, "Z") || at.Before(since.Add(-time.Minute)) ||
+				at.After(time.Now().Add(time.Minute)) {
 				return fmt.Sprintf("it is %q", value)
 			}
 			return ""
@@ -777,7 +795,9 @@ func finished(p *project, n int, since time.Time) []backup.Run {
 		if runs, err = l.Finished(p.t.Context(), p.id, 100); err != nil {
 			return err.Error()
 		}
-		failed := slices.ContainsFunc(runs, func(r backup.Run) bool { return r.State == backup.Failed && r.Started.After(since) })
+		failed := slices.ContainsFunc(runs, func(r backup.Run) bool {
+			return r.State == backup.Failed && r.Started.After(since)
+		})
 		if len(runs) < n || !failed {
 			return fmt.Sprintf("%d are over", len(runs))
 		}

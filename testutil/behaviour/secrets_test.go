@@ -84,7 +84,8 @@ func hidden(t *testing.T, c *cloud, addUser func(user, password string)) {
 	h.brokerGone(run)
 
 	h.told(run)
-	h.commands([]map[string]string{h.env}, []string{"check"}, []string{"plan"}, []string{"plan", "--json", "--all"}, []string{"brake"},
+	h.commands([]map[string]string{h.env}, []string{"check"}, []string{"plan"}, []string{"plan", "--json", "--all"},
+		[]string{"brake"},
 		[]string{"report", "preview", "--project", h.p.id}, []string{"report", "preview", "--text", "--project", h.p.id})
 	if err := run.terminate(time.Minute); err != nil {
 		t.Errorf("told to stop, the program said: %v", err)
@@ -112,9 +113,11 @@ func (h *hiding) dress(addUser func(user, password string)) {
 	m := h.marks
 	name, secret := h.id+"-svc", m.New("OS_PASSWORD")
 	var user struct{ User struct{ ID string } }
-	h.p.must(h.admin.call("POST", "identity", "/users", object{"user": object{"name": name, "domain_id": "default", "password": secret}}, &user))
+	h.p.must(h.admin.call("POST", "identity", "/users",
+		object{"user": object{"name": name, "domain_id": "default", "password": secret}}, &user))
 	h.remove("/users/" + user.User.ID)
-	h.p.must(h.admin.call("PUT", "identity", "/projects/"+h.p.id+"/users/"+user.User.ID+"/roles/"+h.memberRole(), nil, nil))
+	h.p.must(h.admin.call("PUT", "identity", "/projects/"+h.p.id+"/users/"+user.User.ID+"/roles/"+h.memberRole(), nil,
+		nil))
 
 	h.gate = openGate(h.t, h.cloud.broker)
 	brokerURL, err := url.Parse(h.gate.url)
@@ -134,18 +137,23 @@ func (h *hiding) dress(addUser func(user, password string)) {
 	resend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusForbidden)
-		_ = json.NewEncoder(w).Encode(object{"name": "invalid_api_key", "message": "API key " + strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ") + " is invalid"})
+		_ = json.NewEncoder(w).Encode(object{"name": "invalid_api_key",
+			"message": "API key " + strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ") + " is invalid"})
 	}))
 	h.t.Cleanup(resend.Close)
 
 	h.tap = openTap(h.t, h.front.auth, m)
 	h.env = h.settings(map[string]string{
-		"OS_AUTH_URL": h.tap.auth, "OS_USERNAME": name, "OS_PASSWORD": secret, "OS_PROJECT_NAME": h.p.name, "OS_PROJECT_DOMAIN_NAME": "Default",
-		"STAFFELN_REDIS_URL": redisURL.String(), "STAFFELN_AMQP_URLS": brokerURL.String(), "STAFFELN_INCLUDE_PROJECTS": h.p.id,
-		"STAFFELN_REPORT_PERIOD": "10s", "STAFFELN_REPORT_INTERVAL": "1s", "STAFFELN_REPORT_RECIPIENTS": "ada@example.org", "STAFFELN_REPORT_OPERATORS": "ops@example.org",
+		"OS_AUTH_URL": h.tap.auth, "OS_USERNAME": name, "OS_PASSWORD": secret, "OS_PROJECT_NAME": h.p.name,
+		"OS_PROJECT_DOMAIN_NAME": "Default",
+		"STAFFELN_REDIS_URL":     redisURL.String(), "STAFFELN_AMQP_URLS": brokerURL.String(),
+		"STAFFELN_INCLUDE_PROJECTS":  h.p.id,
+		"STAFFELN_REPORT_PERIOD":     "10s",
+		"STAFFELN_REPORT_RECIPIENTS": "ada@example.org", "STAFFELN_REPORT_OPERATORS": "ops@example.org",
 		"STAFFELN_MAIL_CHANNELS": "resend,smtp", "STAFFELN_MAIL_FROM": "backups@staffeln.test",
-		"STAFFELN_RESEND_API_KEY": m.Plain("Resend's key"), "STAFFELN_RESEND_URL": "http://u:" + m.Plain("Resend's URL") + "@" + strings.TrimPrefix(resend.URL, "http://"),
-		"STAFFELN_SMTP_HOST": "127.0.0.1", "STAFFELN_SMTP_PORT": strconv.Itoa(h.mail.Port), "STAFFELN_SMTP_TLS": "none",
+		"STAFFELN_RESEND_API_KEY": m.Plain("Resend's key"),
+		"STAFFELN_RESEND_URL":     "http://u:" + m.Plain("Resend's URL") + "@" + strings.TrimPrefix(resend.URL, "http://"),
+		"STAFFELN_SMTP_HOST":      "127.0.0.1", "STAFFELN_SMTP_PORT": strconv.Itoa(h.mail.Port), "STAFFELN_SMTP_TLS": "none",
 		"STAFFELN_SMTP_USER": "staffeln", "STAFFELN_SMTP_PASSWORD": mailSecret,
 		"STAFFELN_OPERATOR_TOKEN": m.Plain("operator token"), "STAFFELN_METRICS_LISTEN": services.Address(h.t),
 	})
@@ -168,8 +176,10 @@ func (h *hiding) tenants(server, volume string) {
 	for range 3 {
 		h.tenant = append(h.tenant, h.marks.New("a tenant's secret"))
 	}
-	h.p.must(h.p.user.call("POST", "compute", "/servers/"+server+"/metadata", object{"metadata": object{"db_password": h.tenant[0]}}, nil))
-	h.p.must(h.p.user.call("POST", "volumev3", "/volumes/"+volume+"/metadata", object{"metadata": object{"luks": h.tenant[1]}}, nil))
+	h.p.must(h.p.user.call("POST", "compute", "/servers/"+server+"/metadata",
+		object{"metadata": object{"db_password": h.tenant[0]}}, nil))
+	h.p.must(h.p.user.call("POST", "volumev3", "/volumes/"+volume+"/metadata",
+		object{"metadata": object{"luks": h.tenant[1]}}, nil))
 }
 
 // notifications publishes what old releases and broken ones do: the whole context of a
@@ -183,21 +193,25 @@ func (h *hiding) notifications() {
 	h.p.must(err)
 	request := func() object {
 		return object{
-			"_context_auth_token": h.marks.New("a token in a notification"), "_context_user_id": "u", "_context_project_id": h.p.id,
+			"_context_auth_token": h.marks.New("a token in a notification"), "_context_user_id": "u",
+			"_context_project_id":      h.p.id,
 			"_context_service_catalog": []object{{"type": "volumev3", "password": h.marks.New("a password in a notification")}},
 			"_context_request_id":      h.marks.New("a request in a notification"),
 		}
 	}
 	payloads := []object{
-		{"tenant_id": h.p.id, "instance_id": "00000000-0000-4000-8000-000000000001", "metadata": object{"backup": "yes", "admin_pass": h.marks.New("a password in a payload")}, "state": "active"},
+		{"tenant_id": h.p.id, "instance_id": "00000000-0000-4000-8000-000000000001",
+			"metadata": object{"backup": "yes", "admin_pass": h.marks.New("a password in a payload")}, "state": "active"},
 		{"tenant_id": h.p.id, "instance_id": h.marks.New("an id that is none")},
 		{"tenant_id": h.marks.New("a project that is none"), "volume_id": "00000000-0000-4000-8000-000000000002"},
 		{"tenant_id": h.p.id, "backup_id": 7, "fail_reason": h.marks.New("a reason in a payload")},
 	}
 	for i, payload := range payloads {
-		for _, kind := range []string{"compute.instance.update", "volume.update.end", "backup.create.end", "instance.update"} {
+		for _, kind := range []string{"compute.instance.update", "volume.update.end", "backup.create.end",
+			"instance.update"} {
 			message := request()
-			maps.Copy(message, object{"event_type": kind, "message_id": fmt.Sprintf("%s-%d-%s", h.id, i, kind), "publisher_id": "nova@h", "priority": "INFO",
+			maps.Copy(message, object{"event_type": kind, "message_id": fmt.Sprintf("%s-%d-%s", h.id, i, kind),
+				"publisher_id": "nova@h", "priority": "INFO",
 				"timestamp": time.Now().UTC().Format("2006-01-02 15:04:05.000000"), "payload": payload})
 			inner, err := json.Marshal(message)
 			h.p.must(err)
@@ -209,7 +223,8 @@ func (h *hiding) notifications() {
 			for _, body := range [][]byte{whole, inner, whole[:len(whole)-20], inner[:len(inner)/2]} {
 				for _, exchange := range exchanges {
 					h.p.must(ch.PublishWithContext(context.Background(), exchange, "notifications.info", false, false,
-						amqp.Publishing{ContentType: "application/json", Body: body, Headers: amqp.Table{"token": h.marks.New("a header of a message")}}))
+						amqp.Publishing{ContentType: "application/json", Body: body,
+							Headers: amqp.Table{"token": h.marks.New("a header of a message")}}))
 				}
 			}
 		}
@@ -236,7 +251,8 @@ func (h *hiding) refusals(run *process) {
 				return act{} // a new token, to be refused again
 			}
 			met.Add(1)
-			words := "the token " + h.tap.last() + " of " + h.env["OS_USERNAME"] + " with the password " + h.env["OS_PASSWORD"] + " is not accepted"
+			words := "the token " + h.tap.last() + " of " + h.env["OS_USERNAME"] + " with the password " +
+				h.env["OS_PASSWORD"] + " is not accepted"
 			body, _ := json.Marshal(object{"error": object{"code": status, "message": words}})
 			return act{Status: status, Body: string(body)}
 		})
@@ -257,13 +273,17 @@ func (h *hiding) refusals(run *process) {
 func (h *hiding) strangers(run *process) {
 	h.t.Helper()
 	row := h.p.backups()[0]
-	target, err := json.Marshal(object{"id": row.ID, "project_id": h.p.id, "metadata": object{"secret": h.marks.New("a check's metadata")}, "encryption_key_id": h.marks.New("a check's key")})
+	target, err := json.Marshal(object{"id": row.ID, "project_id": h.p.id,
+		"metadata": object{"secret": h.marks.New("a check's metadata")}, "encryption_key_id": h.marks.New("a check's key")})
 	h.p.must(err)
-	credentials, err := json.Marshal(object{"user_id": "u", "auth_token": h.marks.New("a check's token"), "roles": []string{"member"}})
+	credentials, err := json.Marshal(object{"user_id": "u", "auth_token": h.marks.New("a check's token"),
+		"roles": []string{"member"}})
 	h.p.must(err)
-	whole := url.Values{"rule": {`"backup:delete"`}, "target": {string(target)}, "credentials": {string(credentials)}}.Encode()
+	whole := url.Values{"rule": {`"backup:delete"`}, "target": {string(target)},
+		"credentials": {string(credentials)}}.Encode()
 	for _, body := range []string{whole, whole[:len(whole)/2], h.marks.New("a check that is none"), string(target)} {
-		for _, kind := range []string{"application/x-www-form-urlencoded", "application/json", "text/" + h.marks.Plain("a content type")} {
+		for _, kind := range []string{"application/x-www-form-urlencoded", "application/json",
+			"text/" + h.marks.Plain("a content type")} {
 			for _, id := range []string{row.ID, url.QueryEscape(h.marks.New("an id in a check"))} {
 				resp, err := apiClient.Post("http://"+run.addr+"/v1/backup?backup_id="+id, kind, strings.NewReader(body))
 				h.p.must(err)
@@ -274,7 +294,8 @@ func (h *hiding) strangers(run *process) {
 			}
 		}
 	}
-	for _, path := range []string{"/v1/backup/" + row.ID + "/why", "/v1/backup/x/why", "/", "/" + h.marks.Plain("a path"), "/healthz", "/readyz"} {
+	for _, path := range []string{"/v1/backup/" + row.ID + "/why", "/v1/backup/x/why", "/",
+		"/" + h.marks.Plain("a path"), "/healthz", "/readyz"} {
 		for _, token := range []string{"", h.env["STAFFELN_OPERATOR_TOKEN"], h.marks.Plain("a wrong token")} {
 			h.marks.Nowhere(h.t, path, get(h.t, "http://"+run.addr+path, token))
 		}
@@ -341,7 +362,8 @@ func (h *hiding) brokerGone(run *process) {
 	})
 	h.gate.open()
 	h.p.until(time.Minute, "the program is connected again", func() string {
-		if ready := get(h.t, "http://"+run.addr+"/readyz", ""); !strings.Contains(ready, `"amqp":"ok"`) || !strings.Contains(ready, `"redis":"ok"`) {
+		if ready := get(h.t, "http://"+run.addr+"/readyz", ""); !strings.Contains(ready, `"amqp":"ok"`) ||
+			!strings.Contains(ready, `"redis":"ok"`) {
 			return ready
 		}
 		return ""
@@ -439,9 +461,11 @@ func (h *hiding) wrong() {
 		return env
 	}
 	broken := filepath.Join(h.t.TempDir(), "clouds.yaml")
-	h.p.must(os.WriteFile(broken, []byte("clouds:\n  c:\n    auth:\n      password: ["+m.Plain("a broken clouds.yaml")+"\n    region_name: `"+m.Plain("a broken clouds.yaml")+"`\n"), 0o600))
+	h.p.must(os.WriteFile(broken, []byte("clouds:\n  c:\n    auth:\n      password: ["+
+		m.Plain("a broken clouds.yaml")+"\n    region_name: `"+m.Plain("a broken clouds.yaml")+"`\n"), 0o600))
 	pem := filepath.Join(h.t.TempDir(), "key.pem")
-	h.p.must(os.WriteFile(pem, []byte("-----BEGIN PRIVATE KEY-----\n"+m.Plain("a broken key")+"\n-----END PRIVATE KEY-----\n"), 0o600))
+	h.p.must(os.WriteFile(pem, []byte("-----BEGIN PRIVATE KEY-----\n"+m.Plain("a broken key")+
+		"\n-----END PRIVATE KEY-----\n"), 0o600))
 	var all []map[string]string
 	for _, env := range []map[string]string{
 		with("OS_PASSWORD", m.New("a wrong OS_PASSWORD")),

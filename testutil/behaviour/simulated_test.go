@@ -131,7 +131,8 @@ func simulated(t *testing.T) *cloud {
 			return restore
 		},
 		bindings: func(t *testing.T) string {
-			return broker.Ctl(t, "list_bindings", "--vhost", vhost[strings.LastIndex(vhost, "/")+1:], "source_name", "destination_name")
+			return broker.Ctl(t, "list_bindings", "--vhost", vhost[strings.LastIndex(vhost, "/")+1:], "source_name",
+				"destination_name")
 		},
 		// A restart as seen from outside, so that other scenarios can go on: nobody can
 		// connect, and the exchanges, which are not durable, are gone with their bindings.

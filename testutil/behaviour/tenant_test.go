@@ -53,9 +53,11 @@ func (s *scene) project(quota object) *project {
 	s.t.Helper()
 	s.projects++
 	name := fmt.Sprintf("%s-%d", s.id, s.projects)
-	p := &project{t: s.t, s: s, name: name, user: &session{auth: s.cloud.auth, user: name, password: password, project: name}}
+	p := &project{t: s.t, s: s, name: name, user: &session{auth: s.cloud.auth, user: name, password: password,
+		project: name}}
 	var out struct{ Project struct{ ID string } }
-	p.must(s.admin.call("POST", "identity", "/projects", object{"project": object{"name": name, "domain_id": "default"}}, &out))
+	p.must(s.admin.call("POST", "identity", "/projects",
+		object{"project": object{"name": name, "domain_id": "default"}}, &out))
 	p.id = out.Project.ID
 	var user struct{ User struct{ ID string } }
 	p.must(s.admin.call("POST", "identity", "/users",
@@ -102,7 +104,9 @@ func (p *project) volumes(names ...string) []string {
 		ids[i] = out.Volume.ID
 	}
 	for i, id := range ids {
-		p.until(time.Minute, "volume "+names[i]+" is available", func() string { return wants("available", p.volume(id).Status) })
+		p.until(time.Minute, "volume "+names[i]+" is available", func() string {
+			return wants("available", p.volume(id).Status)
+		})
 		p.s.cloud.write(p.t, id, names[i])
 	}
 	return ids
@@ -176,7 +180,9 @@ func (p *project) attach(server, volume string) {
 	p.t.Helper()
 	p.must(p.user.call("POST", "compute", "/servers/"+server+"/os-volume_attachments",
 		object{"volumeAttachment": object{"volumeId": volume}}, nil))
-	p.until(time.Minute, "volume "+volume+" is attached", func() string { return wants("in-use", p.volume(volume).Status) })
+	p.until(time.Minute, "volume "+volume+" is attached", func() string {
+		return wants("in-use", p.volume(volume).Status)
+	})
 }
 
 func (p *project) show(id string) server {
@@ -189,7 +195,8 @@ func (p *project) show(id string) server {
 // optIn sets a server's metadata, and returns when that was.
 func (p *project) optIn(server string) time.Time {
 	p.t.Helper()
-	p.must(p.user.call("POST", "compute", "/servers/"+server+"/metadata", object{"metadata": object{"backup": "yes"}}, nil))
+	p.must(p.user.call("POST", "compute", "/servers/"+server+"/metadata", object{"metadata": object{"backup": "yes"}},
+		nil))
 	return time.Now()
 }
 
@@ -238,9 +245,12 @@ func (p *project) restore(backup string) string {
 			VolumeID string `json:"volume_id"`
 		}
 	}
-	p.must(p.user.call("POST", "volumev3", "/backups/"+backup+"/restore", object{"restore": object{"name": "restored"}}, &out))
+	p.must(p.user.call("POST", "volumev3", "/backups/"+backup+"/restore",
+		object{"restore": object{"name": "restored"}}, &out))
 	id := out.Restore.VolumeID
-	p.until(2*time.Minute, "the restored volume is available", func() string { return wants("available", p.volume(id).Status) })
+	p.until(2*time.Minute, "the restored volume is available", func() string {
+		return wants("available", p.volume(id).Status)
+	})
 	return id
 }
 

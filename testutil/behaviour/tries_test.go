@@ -45,8 +45,10 @@ func tenantTries(t *testing.T, stage func(*testing.T, rights) (*cloud, *board)) 
 
 // wild are values that nobody has foreseen.
 var wild = []string{
-	"", " ", "\x00", "yes\n", "no\r\nlevel=ERROR msg=forged", "<script>alert(1)</script>", "{{.Secret}}", "💾💥", "$(reboot)", "' OR 1=1 --",
-	"-1d", "0", "9999y", "1e9999", "NaN", "NULL", "../../etc/passwd", "daily@99:99", "* * * * * *", strings.Repeat("9", 255), "\u202eon",
+	"", " ", "\x00", "yes\n", "no\r\nlevel=ERROR msg=forged", "<script>alert(1)</script>", "{{.Secret}}", "💾💥",
+	"$(reboot)", "' OR 1=1 --",
+	"-1d", "0", "9999y", "1e9999", "NaN", "NULL", "../../etc/passwd", "daily@99:99", "* * * * * *",
+	strings.Repeat("9", 255), "\u202eon",
 }
 
 // uncouth are names as a tenant may choose them, as far as Nova and Cinder take them.
@@ -120,8 +122,10 @@ func tries(s *scene, b *board) {
 		for i, value := range wild {
 			note(p.user.call("POST", "compute", "/servers/"+servers[0]+"/metadata", object{"metadata": object{
 				"backup": value, "backup-schedule": value, "backup-retention": value, "last-backup-time": value}}, nil))
-			note(p.user.call("PUT", "compute", "/servers/"+servers[0]+"/tags/"+url.PathEscape("backup:"+value[:min(len(value), 40)]), nil, nil))
-			note(p.user.call("POST", "volumev3", "/volumes/"+v[0]+"/metadata", object{"metadata": object{"skip-volume-backup": value, fmt.Sprintf("wild-%d", i): value}}, nil))
+			note(p.user.call("PUT", "compute",
+				"/servers/"+servers[0]+"/tags/"+url.PathEscape("backup:"+value[:min(len(value), 40)]), nil, nil))
+			note(p.user.call("POST", "volumev3", "/volumes/"+v[0]+"/metadata",
+				object{"metadata": object{"skip-volume-backup": value, fmt.Sprintf("wild-%d", i): value}}, nil))
 		}
 		s.t.Logf("wild values: Nova and Cinder said %v (0 is yes)", said)
 		for _, key := range []string{"backup-schedule", "backup-retention", "last-backup-time"} {
@@ -129,7 +133,8 @@ func tries(s *scene, b *board) {
 		}
 		p.must(p.user.call("DELETE", "compute", "/servers/"+servers[0]+"/tags", nil, nil))
 		busy("the volume is not to be skipped any more", func() error {
-			return p.user.call("POST", "volumev3", "/volumes/"+v[0]+"/metadata", object{"metadata": object{"skip-volume-backup": "no"}}, nil)
+			return p.user.call("POST", "volumev3", "/volumes/"+v[0]+"/metadata",
+				object{"metadata": object{"skip-volume-backup": "no"}}, nil)
 		})
 		// The wildest name that they take.
 		for what, call := range map[string]func(name string) error{
@@ -137,7 +142,8 @@ func tries(s *scene, b *board) {
 				return p.user.call("PUT", "compute", "/servers/"+servers[0], object{"server": object{"name": name}}, nil)
 			},
 			"volume": func(name string) error {
-				return p.user.call("PUT", "volumev3", "/volumes/"+v[0], object{"volume": object{"name": name, "description": name}}, nil)
+				return p.user.call("PUT", "volumev3", "/volumes/"+v[0],
+					object{"volume": object{"name": name, "description": name}}, nil)
 			},
 		} {
 			if i := slices.IndexFunc(uncouth, func(name string) bool { return call(name) == nil }); i < 0 {
@@ -156,12 +162,14 @@ func tries(s *scene, b *board) {
 			return wants("2 available", fmt.Sprint(p.volume(v[1]).Size, " ", p.volume(v[1]).Status))
 		})
 		busy("the volume is attached elsewhere", func() error {
-			return p.user.call("POST", "compute", "/servers/"+servers[2]+"/os-volume_attachments", object{"volumeAttachment": object{"volumeId": v[1]}}, nil)
+			return p.user.call("POST", "compute", "/servers/"+servers[2]+"/os-volume_attachments",
+				object{"volumeAttachment": object{"volumeId": v[1]}}, nil)
 		})
 	}, func() { // A backup of the tenant's own on our chain, and a snapshot of the volume.
 		busy("the tenant's own incremental", func() error {
 			var out struct{ Backup struct{ ID string } }
-			err := p.user.call("POST", "volumev3", "/backups", object{"backup": object{"volume_id": v[3], "force": true, "incremental": true, "name": "hostage"}}, &out)
+			err := p.user.call("POST", "volumev3", "/backups",
+				object{"backup": object{"volume_id": v[3], "force": true, "incremental": true, "name": "hostage"}}, &out)
 			hostage = out.Backup.ID
 			return err
 		})
@@ -169,7 +177,8 @@ func tries(s *scene, b *board) {
 		if s.cloud.shared { // the simulated cloud has no snapshots
 			var snapshot struct{ Snapshot struct{ ID string } }
 			busy("a snapshot", func() error {
-				return p.user.call("POST", "volumev3", "/snapshots", object{"snapshot": object{"volume_id": v[3], "force": true, "name": "mine"}}, &snapshot)
+				return p.user.call("POST", "volumev3", "/snapshots",
+					object{"snapshot": object{"volume_id": v[3], "force": true, "name": "mine"}}, &snapshot)
 			})
 			s.t.Cleanup(func() {
 				_ = p.user.call("DELETE", "volumev3", "/snapshots/"+snapshot.Snapshot.ID, nil, nil)
@@ -199,12 +208,17 @@ func tries(s *scene, b *board) {
 		p.gone(hostage)
 	})
 	// Given away while attached, taken in and out as a record, limited, forced.
-	refused("give an attached volume away", p.user.call("POST", "volumev3", "/os-volume-transfer", object{"transfer": object{"volume_id": v[3]}}, nil), 400)
-	refused("take a backup out as a record", p.user.call("GET", "volumev3", "/backups/"+mine.ID+"/export_record", nil, nil), 403, 404)
+	refused("give an attached volume away", p.user.call("POST", "volumev3", "/os-volume-transfer",
+		object{"transfer": object{"volume_id": v[3]}}, nil), 400)
+	refused("take a backup out as a record", p.user.call("GET", "volumev3", "/backups/"+mine.ID+"/export_record", nil,
+		nil), 403, 404)
 	refused("bring in a backup as a record", p.user.call("POST", "volumev3", "/backups/import_record",
-		object{"backup-record": object{"backup_service": "cinder.backup.drivers.ceph.CephBackupDriver", "backup_url": "bm9uZQ=="}}, nil), 403, 404)
-	refused("lower the quota", p.user.call("PUT", "volumev3", "/os-quota-sets/"+p.id, object{"quota_set": object{"backups": 0}}, nil), 403)
-	refused("lower another's quota", p.user.call("PUT", "volumev3", "/os-quota-sets/"+other.id, object{"quota_set": object{"backups": 0}}, nil), 403)
+		object{"backup-record": object{"backup_service": "cinder.backup.drivers.ceph.CephBackupDriver",
+			"backup_url": "bm9uZQ=="}}, nil), 403, 404)
+	refused("lower the quota", p.user.call("PUT", "volumev3", "/os-quota-sets/"+p.id,
+		object{"quota_set": object{"backups": 0}}, nil), 403)
+	refused("lower another's quota", p.user.call("PUT", "volumev3", "/os-quota-sets/"+other.id,
+		object{"quota_set": object{"backups": 0}}, nil), 403)
 	refused("delete it from another project", other.deleteBackup(mine.ID), 404)
 
 	// The server is deleted, and there is another one of the same name, with its volume.
@@ -276,7 +290,8 @@ func tries(s *scene, b *board) {
 		return ""
 	})
 	for _, r := range s.front.deletes() {
-		if i := slices.IndexFunc(rows, func(b backupRow) bool { return b.ID == r.backup() }); i >= 0 && rows[i].VolumeID != v[3] {
+		if i := slices.IndexFunc(rows, func(b backupRow) bool { return b.ID == r.backup() }); i >= 0 &&
+			rows[i].VolumeID != v[3] {
 			s.t.Errorf("asked to delete backup %+v", rows[i])
 		}
 	}

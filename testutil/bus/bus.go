@@ -185,7 +185,8 @@ func (b *Bus) trim() {
 
 // bury sets a message aside.
 func (b *Bus) bury(letter Letter) {
-	b.o.Log.Error("message set aside", "event", letter.Event.ID, "type", letter.Event.Type, "attempts", letter.Attempts, "err", letter.Why)
+	b.o.Log.Error("message set aside", "event", letter.Event.ID, "type", letter.Event.Type, "attempts",
+		letter.Attempts, "err", letter.Why)
 	b.o.Count("dead")
 	b.dead = append(b.dead, letter)
 	if over := len(b.dead) - b.o.Limit; over > 0 {

@@ -78,11 +78,13 @@ func TestAnswers(t *testing.T) {
 		dead   string
 	}{
 		{"done: never again", func(int) error { return nil }, "0s", ""},
-		{"retry: with backoff, until it is done", func(n int) error { return map[bool]error{true: errBoom}[n < 4] }, "0s 1s 3s 7s", ""},
+		{"retry: with backoff, until it is done",
+			func(n int) error { return map[bool]error{true: errBoom}[n < 4] }, "0s 1s 3s 7s", ""},
 		{"later: no sooner than asked", func(n int) error {
 			return map[bool]error{true: events.Later(time.Hour, errBoom)}[n < 3]
 		}, "0s 1h0m0s 2h0m0s", ""},
-		{"retry for ever: set aside after all attempts", func(int) error { return errBoom }, "0s 1s 3s 7s 15s", "given up after 5 attempts: boom"},
+		{"retry for ever: set aside after all attempts",
+			func(int) error { return errBoom }, "0s 1s 3s 7s 15s", "given up after 5 attempts: boom"},
 		{"drop: set aside at once", func(int) error { return events.Drop(errBoom) }, "0s", "boom"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -114,7 +116,8 @@ func TestAnswers(t *testing.T) {
 
 // The backoff doubles and has an end.
 func TestDoubling(t *testing.T) {
-	for n, want := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 9: 256 * time.Second, 10: 5 * time.Minute, 1000: 5 * time.Minute} {
+	for n, want := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 9: 256 * time.Second,
+		10: 5 * time.Minute, 1000: 5 * time.Minute} {
 		if got := doubling(n); got != want {
 			t.Errorf("after %d: %s, want %s", n, got, want)
 		}
@@ -170,13 +173,15 @@ func TestFlush(t *testing.T) {
 // delivered.
 func TestBodies(t *testing.T) {
 	var got []events.Event
-	b := New(Options{Log: quiet, Now: func() time.Time { return noon }, Deliver: func(_ context.Context, e events.Event) error { got = append(got, e); return nil }})
+	b := New(Options{Log: quiet, Now: func() time.Time { return noon },
+		Deliver: func(_ context.Context, e events.Event) error { got = append(got, e); return nil }})
 	want := event("m-1")
 	want.Data = []byte(`{"backup_id": "b-1"}`)
 	body := oslo.Encode(want, "backup.host")
 	ahead := event("ahead")
 	ahead.At = noon.AddDate(100, 0, 0)
-	for _, body := range [][]byte{body, []byte("no envelope"), nil, oslo.Encode(events.NewTick("retention", 0, noon), "anybody"), oslo.Encode(ahead, "anybody")} {
+	for _, body := range [][]byte{body, []byte("no envelope"), nil,
+		oslo.Encode(events.NewTick("retention", 0, noon), "anybody"), oslo.Encode(ahead, "anybody")} {
 		if err := b.Publish(body); err != nil {
 			t.Fatal(err)
 		}
@@ -199,7 +204,8 @@ func TestBodies(t *testing.T) {
 // so do the dead letters.
 func TestBounded(t *testing.T) {
 	counts := map[string]int{}
-	d := drive(func(string, int) error { return events.Drop(errBoom) }, Options{Limit: 3, Count: func(o string) { counts[o]++ }})
+	d := drive(func(string, int) error { return events.Drop(errBoom) },
+		Options{Limit: 3, Count: func(o string) { counts[o]++ }})
 	for i := range 1000 {
 		if err := d.PublishEvent(event(fmt.Sprint(i))); err != nil {
 			t.Fatal(err)
@@ -339,7 +345,10 @@ func TestDrain(t *testing.T) {
 // Draining has an end, too, when what is under way has none.
 func TestDrainTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := New(Options{Log: quiet, Deliver: func(ctx context.Context, _ events.Event) error { <-ctx.Done(); return ctx.Err() }})
+		b := New(Options{Log: quiet, Deliver: func(ctx context.Context, _ events.Event) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}})
 		running, stop := context.WithCancel(t.Context())
 		over := make(chan error)
 		go func() { over <- b.Run(running) }()

@@ -8,14 +8,7 @@
 package contract
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
-	"regexp"
-	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"testing"
@@ -106,7 +99,8 @@ type suite struct {
 func Run(t *testing.T, target Target) map[string]any {
 	t.Helper()
 	s := &suite{t: t, target: target, names: map[string]string{"none": "00000000-0000-0000-0000-00000000dead"},
-		tokens: map[string]string{"garbage": "expired-or-garbage", "nobody": ""}, urls: map[string]map[string]string{}, seen: map[string]any{}}
+		tokens: map[string]string{"garbage": "expired-or-garbage", "nobody": ""},
+		urls:   map[string]map[string]string{}, seen: map[string]any{}}
 	s.tail = strconv.FormatInt(time.Now().UnixNano()%1e9, 36)
 	defer s.cleanUp()
 	s.prepare()
@@ -144,11 +138,15 @@ func (s *suite) govern(file string) {
 
 // prepare makes two projects with a user each, and logs everybody in.
 func (s *suite) prepare() {
-	s.login("admin", "admin", s.target.Password, map[string]any{"project": map[string]any{"name": "admin", "domain": map[string]string{"id": "default"}}})
+	s.login("admin", "admin", s.target.Password,
+		map[string]any{"project": map[string]any{"name": "admin", "domain": map[string]string{"id": "default"}}})
 	role := s.must("GET", "/roles?name=member", nil, "roles", 0, "id")
 	for _, who := range []string{"member", "other"} {
-		project := s.must("POST", "/projects", map[string]any{"project": map[string]any{"name": "contract-" + who + "-" + s.tail, "domain_id": "default"}}, "project", "id")
-		user := s.must("POST", "/users", map[string]any{"user": map[string]any{"name": "contract-" + who + "-" + s.tail, "domain_id": "default", "password": "pw-" + s.tail}}, "user", "id")
+		project := s.must("POST", "/projects",
+			map[string]any{"project": map[string]any{"name": "contract-" + who + "-" + s.tail,
+				"domain_id": "default"}}, "project", "id")
+		user := s.must("POST", "/users", map[string]any{"user": map[string]any{"name": "contract-" + who + "-" +
+			s.tail, "domain_id": "default", "password": "pw-" + s.tail}}, "user", "id")
 		s.must("PUT", "/projects/"+project+"/users/"+user+"/roles/"+role, nil)
 		s.names[who+"-project"], s.names[who+"-user"] = project, user
 		s.login(who, "contract-"+who+"-"+s.tail, "pw-"+s.tail, onProject(project))
@@ -169,7 +167,8 @@ func onProject(id string) any { return map[string]any{"project": map[string]stri
 func (s *suite) firstFlavor() (string, string) {
 	_, _, body := s.send("member", "GET", s.urls["member"]["compute"]+"/flavors", "compute 2.90", nil)
 	flavor := text(dig(body, "flavors", 0, "id"))
-	s.login("svc-alpha", "backup-svc", s.target.Password, map[string]any{"project": map[string]any{"name": "alpha", "domain": map[string]string{"id": "default"}}})
+	s.login("svc-alpha", "backup-svc", s.target.Password,
+		map[string]any{"project": map[string]any{"name": "alpha", "domain": map[string]string{"id": "default"}}})
 	_, _, body = s.send("svc-alpha", "GET", s.urls["svc-alpha"]["compute"]+"/servers/detail", "compute 2.90", nil)
 	image := text(dig(body, "servers", 0, "image", "id"))
 	if flavor == "" || image == "" {
@@ -181,10 +180,11 @@ func (s *suite) firstFlavor() (string, string) {
 // login gets a token and the addresses of the catalog.
 func (s *suite) login(as, user, password string, scope any) {
 	s.t.Helper()
-	status, header, body := s.send("nobody", "POST", s.target.AuthURL+"/auth/tokens", "", map[string]any{"auth": map[string]any{
-		"identity": map[string]any{"methods": []string{"password"}, "password": map[string]any{"user": map[string]any{
-			"name": user, "domain": map[string]string{"id": "default"}, "password": password}}},
-		"scope": scope}})
+	status, header, body := s.send("nobody", "POST", s.target.AuthURL+"/auth/tokens", "",
+		map[string]any{"auth": map[string]any{
+			"identity": map[string]any{"methods": []string{"password"}, "password": map[string]any{"user": map[string]any{
+				"name": user, "domain": map[string]string{"id": "default"}, "password": password}}},
+			"scope": scope}})
 	if status != 201 {
 		s.t.Fatalf("%s cannot log in: %d", user, status)
 	}
@@ -233,193 +233,6 @@ func (s *suite) lasts(st step) bool {
 	return text(dig(body, "backup", "status")) == status
 }
 
-var usual = map[string]string{"volume": "volume 3.64", "root": "volume 3.64", "compute": "compute 2.90"}
-
-// try does one step and compares.
-func (s *suite) try(i int, st step) bool {
-	if st.policy != "" {
-		s.govern(s.fill(st.policy))
-	}
-	words := strings.SplitN(s.fill(st.ask), " ", 3)
-	method, service, path := words[0], words[1], words[2]
-	version := usual[service]
-	if st.version != "" {
-		version = strings.TrimPrefix(map[string]string{"volume": "volume ", "root": "volume ", "compute": "compute "}[service]+st.version, " ")
-		if st.version == "-" {
-			version = ""
-		}
-	}
-	var body any
-	if st.body != "" {
-		body = json.RawMessage(s.fill(st.body))
-	}
-	failed := func(format string, args ...any) bool {
-		s.t.Errorf("step %d: %s\n  %s asks %s\n  %s", i, st.say, st.as, s.fill(st.ask), fmt.Sprintf(format, args...))
-		return false
-	}
-	var status int
-	var answer any
-	for end := time.Now().Add(2 * time.Minute); ; {
-		status, _, answer = s.send(st.as, method, s.url(st.as, service)+path, version, body)
-		if st.until == "" || st.until == "gone" && status == 404 {
-			break
-		}
-		if status == 200 && st.until != "gone" && within(parse(s.fill(st.until)), answer) == "" {
-			break
-		}
-		if on := statusOf(answer); status != 200 && st.until != "gone" || st.via != "" && !slices.Contains(strings.Fields(st.via), on) {
-			return failed("on the way to %s: %d, status %q, not one of %q", st.until, status, on, st.via)
-		}
-		if time.Now().After(end) {
-			return failed("still not %s: %d %s", st.until, status, encode(answer))
-		}
-		s.target.Tick()
-	}
-	wrong := status != st.want || st.has != "" && within(parse(s.fill(st.has)), answer) != ""
-	if wrong && s.target.MayBeLate && !s.lasts(st) {
-		s.t.Logf("not tried, since it was over meanwhile: %s", st.say)
-		return true
-	}
-	seen := map[string]any{"status": status}
-	if st.loose == "" {
-		seen["body"] = s.normal(answer)
-	}
-	s.seen[st.say] = seen
-	if status != st.want {
-		return failed("status %d, want %d: %s", status, st.want, encode(answer))
-	}
-	good := true
-	if st.says != "" {
-		if got := message(answer); !matches(s.fill(st.says), got) {
-			good = failed("says %q\n  want %q", got, s.fill(st.says))
-		}
-	}
-	if st.has != "" {
-		if diff := within(parse(s.fill(st.has)), answer); diff != "" {
-			good = failed("%s\n  in %s", diff, encode(answer))
-		}
-	}
-	for _, p := range st.lacks {
-		if dig(answer, steps2path(p)...) != nil {
-			good = failed("%s is in %s", p, encode(answer))
-		}
-	}
-	for _, k := range strings.Fields(st.keep) {
-		name, path, _ := strings.Cut(k, "=")
-		v := text(dig(answer, steps2path(path)...))
-		if v == "" {
-			return failed("nothing at %s in %s", path, encode(answer))
-		}
-		s.names[name] = v
-	}
-	return good
-}
-
-// send makes a request. The body of an answer that is no JSON is a string.
-func (s *suite) send(as, method, url, version string, body any) (int, http.Header, any) {
-	s.t.Helper()
-	var in io.Reader
-	if body != nil {
-		in = bytes.NewReader(encode(body))
-	}
-	r, err := http.NewRequest(method, url, in)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	r.Header.Set("Accept", "application/json")
-	if token := s.tokens[as]; token != "" {
-		r.Header.Set("X-Auth-Token", token)
-	}
-	if body != nil {
-		r.Header.Set("Content-Type", "application/json")
-	}
-	if version != "" {
-		r.Header.Set("OpenStack-API-Version", version)
-	}
-	a, err := s.target.Client.Do(r)
-	if err != nil {
-		s.t.Fatalf("%s %s: %v", method, url, err)
-	}
-	defer a.Body.Close()
-	raw, err := io.ReadAll(a.Body)
-	if err != nil {
-		s.t.Fatalf("%s %s: %v", method, url, err)
-	}
-	var out any
-	if json.Unmarshal(raw, &out) != nil && len(raw) > 0 {
-		out = string(raw)
-	}
-	return a.StatusCode, a.Header, out
-}
-
-// fill puts what was kept in the place of {names}.
-func (s *suite) fill(v string) string {
-	return regexp.MustCompile(`\{[a-z0-9-]+\}`).ReplaceAllStringFunc(v, func(name string) string {
-		if v, ok := s.names[name[1:len(name)-1]]; ok {
-			return v
-		}
-		s.t.Fatalf("nothing was kept as %s", name)
-		return ""
-	})
-}
-
-var (
-	ids   = regexp.MustCompile(`(req-)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{32}\b`)
-	times = regexp.MustCompile(`\d{4}-\d\d-\d\d([T ])\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?`)
-	noise = map[string]bool{"auth_key": true, "adminPass": true, "hostId": true, "audit_ids": true, "OS-EXT-SRV-ATTR:instance_name": true,
-		"OS-EXT-SRV-ATTR:reservation_id": true, "options": true, "service_uuid": true,
-		// Told some time after the status they belong to:
-		"OS-EXT-AZ:availability_zone": true, "shared_targets": true}
-)
-
-// normal takes out of an answer what differs from one run to the next: ids,
-// times (but not their format), addresses, names that are the suite's own.
-func (s *suite) normal(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		out := map[string]any{}
-		for k, x := range v {
-			if noise[k] {
-				x = "<" + k + ">"
-			}
-			out[k] = s.normal(x)
-		}
-		return out
-	case []any:
-		out := make([]any, len(v))
-		for i, x := range v {
-			out[i] = s.normal(x)
-		}
-		return out
-	case string:
-		for _, urls := range s.urls {
-			for service, url := range urls {
-				if service == "volume" {
-					url = url[:strings.LastIndex(url, "/")]
-					v = strings.ReplaceAll(v, url, "<volume>")
-					v = strings.ReplaceAll(v, strings.TrimSuffix(url, "/v3"), "<volume bookmark>")
-					continue
-				}
-				v = strings.ReplaceAll(v, url, "<"+service+">")
-				if service == "compute" {
-					v = strings.ReplaceAll(v, strings.TrimSuffix(url, "/v2.1"), "<compute bookmark>")
-				}
-			}
-		}
-		v = strings.ReplaceAll(v, s.tail, "<tail>")
-		v = ids.ReplaceAllString(v, "<id>")
-		v = times.ReplaceAllStringFunc(v, func(t string) string {
-			m := times.FindStringSubmatch(t)
-			return "<time" + m[1] + strings.Repeat("0", len(m[2])) + m[3] + ">"
-		})
-		if s.target.Host != "" {
-			v = strings.ReplaceAll(v, s.target.Host, "<host>")
-		}
-		return v
-	}
-	return v
-}
-
 // cleanUp deletes what is left, in an order that works.
 func (s *suite) cleanUp() {
 	s.govern("default")
@@ -462,127 +275,4 @@ func (s *suite) cleanUp() {
 			s.send("admin", "DELETE", s.target.AuthURL+"/users/"+u, "", nil)
 		}
 	}
-}
-
-// dig follows keys and indexes; nil where there is nothing.
-func dig(v any, path ...any) any {
-	for _, p := range path {
-		switch p := p.(type) {
-		case string:
-			m, _ := v.(map[string]any)
-			v = m[p]
-		case int:
-			l, _ := v.([]any)
-			if p >= len(l) {
-				return nil
-			}
-			v = l[p]
-		}
-	}
-	return v
-}
-
-// steps2path reads "backups/0/id".
-func steps2path(path string) []any {
-	var out []any
-	for _, p := range strings.Split(path, "/") {
-		if n, err := strconv.Atoi(p); err == nil {
-			out = append(out, n)
-		} else {
-			out = append(out, p)
-		}
-	}
-	return out
-}
-
-func text(v any) string {
-	s, _ := v.(string)
-	return s
-}
-
-func encode(v any) []byte {
-	out, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
-	}
-	return out
-}
-
-func parse(v string) any {
-	var out any
-	if err := json.Unmarshal([]byte(v), &out); err != nil {
-		panic(fmt.Sprintf("%v in %s", err, v))
-	}
-	return out
-}
-
-// statusOf is the status of the thing an answer shows.
-func statusOf(v any) string {
-	m, _ := v.(map[string]any)
-	for _, x := range m {
-		if s := text(dig(x, "status")); s != "" {
-			return s
-		}
-	}
-	return ""
-}
-
-// message is that of a refusal, of any service.
-func message(v any) string {
-	m, _ := v.(map[string]any)
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
-	for _, k := range keys {
-		if s := text(dig(m[k], "message")); s != "" {
-			return s
-		}
-	}
-	return text(dig(v, "message"))
-}
-
-// matches compares with a message in which … stands for anything.
-func matches(want, got string) bool {
-	var parts []string
-	for _, p := range strings.Split(want, "…") {
-		parts = append(parts, regexp.QuoteMeta(p))
-	}
-	return regexp.MustCompile("(?s)^" + strings.Join(parts, ".*") + "$").MatchString(got)
-}
-
-// within says what of want is not in got, "" for nothing.
-func within(want, got any) string {
-	switch want := want.(type) {
-	case map[string]any:
-		have, ok := got.(map[string]any)
-		if !ok {
-			return fmt.Sprintf("%s instead of an object", encode(got))
-		}
-		for k, v := range want {
-			x, ok := have[k]
-			if !ok {
-				return "no " + k
-			}
-			if diff := within(v, x); diff != "" {
-				return k + ": " + diff
-			}
-		}
-	case []any:
-		have, ok := got.([]any)
-		if !ok || len(have) != len(want) {
-			return fmt.Sprintf("%s, want %s", encode(got), encode(want))
-		}
-		for i := range want {
-			if diff := within(want[i], have[i]); diff != "" {
-				return fmt.Sprintf("[%d]: %s", i, diff)
-			}
-		}
-	default:
-		if want != got {
-			return fmt.Sprintf("%s, want %s", encode(got), encode(want))
-		}
-	}
-	return ""
 }

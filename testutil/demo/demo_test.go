@@ -18,7 +18,8 @@ func TestTheDemonstrationsDigests(t *testing.T) {
 	for _, l := range []backup.Letter{
 		{Key: "1/a", At: at, To: []backup.Person{{Address: "a@x"}}, Subject: "alpha: all well", HTML: "<p>one"},
 		{Key: "1/b", At: at, To: []backup.Person{{Address: "b@x"}}, Subject: "alpha: all well", HTML: "<p>one"},
-		{Key: "2/a", At: at.AddDate(0, 0, 1), To: []backup.Person{{Address: "a@x"}}, Subject: "alpha: all failed", HTML: "<p>two"},
+		{Key: "2/a", At: at.AddDate(0, 0, 1), To: []backup.Person{{Address: "a@x"}}, Subject: "alpha: all failed",
+			HTML: "<p>two"},
 	} {
 		if err := box.Take(l, at); err != nil {
 			t.Fatal(err)

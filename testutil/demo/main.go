@@ -34,7 +34,8 @@ var demoStart = time.Date(2026, 11, 22, 1, 0, 0, 0, time.UTC)
 
 func main() {
 	var d demo
-	kong.Parse(&d, kong.Name("demo"), kong.Description("Show the main job on a simulated cloud: nothing to set up, under a minute."))
+	kong.Parse(&d, kong.Name("demo"), kong.Description("Show the main job on a simulated cloud: nothing to set up, "+
+		"under a minute."))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := d.run(ctx); err != nil {
@@ -52,7 +53,8 @@ func (d demo) run(ctx context.Context) error {
 		Start: demoStart,
 		Environ: []string{
 			"STAFFELN_BACKUP_PERIOD=daily@02:30", "STAFFELN_CLASS_GOLD_PERIOD=6h", "STAFFELN_CLASS_GOLD_RETENTION_TIME=4w",
-			"STAFFELN_RETENTION_TIME=2d", "STAFFELN_FULL_BACKUP_DEPTH=1", "STAFFELN_RECONCILE_PERIOD=10m", "STAFFELN_BACKUPS_PERIOD=1h",
+			"STAFFELN_RETENTION_TIME=2d", "STAFFELN_FULL_BACKUP_DEPTH=1", "STAFFELN_RECONCILE_PERIOD=10m",
+			"STAFFELN_BACKUPS_PERIOD=1h",
 		},
 		Cloud: simcloud.Options{
 			BackupTime: func(v simcloud.Volume, incremental bool) time.Duration {
@@ -100,14 +102,16 @@ func (d demo) run(ctx context.Context) error {
 	s.pass(time.Hour)
 	s.say("Notifications are switched off. carol's quota is raised to fifty, and bob takes backup:gold off test-1.")
 	w.Cloud.SetNotifications(simcloud.Silent)
-	w.Cloud.SetQuota(w.Seeded.Projects["gamma"], simcloud.Quota{Volumes: 100, Gigabytes: 10000, Backups: 50, BackupGigabytes: 10000})
+	w.Cloud.SetQuota(w.Seeded.Projects["gamma"],
+		simcloud.Quota{Volumes: 100, Gigabytes: 10000, Backups: 50, BackupGigabytes: 10000})
 	w.Cloud.SetServerTags(w.Seeded.Servers["test-1"])
 	s.pass(3 * 24 * time.Hour)
 	if s.err != nil {
 		return s.err
 	}
 	show.end()
-	fmt.Fprintf(os.Stdout, "\n%s in %s. What is protected, and how:\n\n", "Five days", time.Since(began).Round(100*time.Millisecond))
+	fmt.Fprintf(os.Stdout, "\n%s in %s. What is protected, and how:\n\n", "Five days",
+		time.Since(began).Round(100*time.Millisecond))
 	if err := table(ctx, os.Stdout, w); err != nil {
 		return err
 	}
@@ -231,7 +235,7 @@ func (s *show) Handle(_ context.Context, r slog.Record) error {
 		return nil
 	case "digest made":
 		return nil
-	case "volume overdue", "server cannot take the time of its backup now":
+	case "volume overdue", "last-backup-time not written":
 		return nil
 	}
 	subject, why := volume, a["why"]
@@ -288,7 +292,8 @@ func (s *show) draw() {
 	}
 	slices.Sort(under)
 	bar := strings.Repeat("█", min(len(under), 30))
-	text := fmt.Sprintf("%s  %d under way %s %s", s.world.Now().Format("Mon 15:04"), len(under), bar, strings.Join(under, ", "))
+	text := fmt.Sprintf("%s  %d under way %s %s", s.world.Now().Format("Mon 15:04"), len(under), bar,
+		strings.Join(under, ", "))
 	if width, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
 		text = cut(text, width-1)
 	}

@@ -38,7 +38,8 @@ import (
 const rulesDir = "functions/backup"
 
 // Other packages whose tests are asked about what those of the rules do not notice.
-var dependants = []string{"functions/plan", "functions/retention", "functions/report", "functions/report/words", "functions/policy"}
+var dependants = []string{"functions/plan", "functions/retention", "functions/report", "functions/report/words",
+	"functions/policy"}
 
 //go:embed explained.txt
 var explainedText string
@@ -50,7 +51,8 @@ func main() {
 	list := flag.Bool("list", false, "only list the mutants")
 	least := flag.Float64("least", 90, "the share in `percent` to be noticed at least")
 	part := flag.String("part", "", "`rules` or scripts; both if left out")
-	longest := flag.Duration("longest", 20*time.Second, "how much of a processor's time a test may take to be asked at all")
+	longest := flag.Duration("longest", 20*time.Second,
+		"how much of a processor's time a test may take to be asked at all")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -125,7 +127,8 @@ func (r *run) judge(m mutant, by string) verdict {
 	delete(r.explained, m.name())
 	switch {
 	case by != "" && v.why != "":
-		fmt.Fprintf(r.out, "%s:%d: %s: %s: explained.txt says that nobody can notice it, and %s does\n", m.File, m.Line, m.Function, m.Change, by)
+		fmt.Fprintf(r.out, "%s:%d: %s: %s: explained.txt says that nobody can notice it, and %s does\n", m.File,
+			m.Line, m.Function, m.Change, by)
 		v.why = ""
 	case r.tell:
 		fmt.Fprintf(r.out, "%s:%d: %s: %s: %s\n", m.File, m.Line, m.Function, m.Change, cmp.Or(by, v.why, "NOT NOTICED"))
@@ -301,7 +304,8 @@ func (r *run) report(all []verdict) float64 {
 	w := tabwriter.NewWriter(r.out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "mutants\tnoticed\tchange nothing\tsurvive\tshare\t  file\t")
 	line := func(t *row, name string) {
-		fmt.Fprintf(w, "%d\t%d\t%d\t%d\t%.1f %%\t  %s\t\n", t.mutants, t.noticed, t.explained, t.mutants-t.noticed-t.explained, share(t), name)
+		fmt.Fprintf(w, "%d\t%d\t%d\t%d\t%.1f %%\t  %s\t\n", t.mutants, t.noticed, t.explained,
+			t.mutants-t.noticed-t.explained, share(t), name)
 	}
 	for _, file := range files {
 		line(of[file], file)

@@ -64,9 +64,10 @@ func TestAScriptIsBrokenInEveryWay(t *testing.T) {
 			"return a == b and not c → return a ~= b and not c",
 			"return a == b and not c → return a == b or not c",
 			"return a == b and not c → return a == b and c"}},
-		{"a call of Redis is left out, its words are others", "-- why\nredis.call('ZADD', KEYS[2], 'LT', ARGV[1], x)\n", []string{
-			"redis.call('ZADD', KEYS[2], 'LT', ARGV[1], x) → redis.call('ZADD', KEYS[2], 'LT~', ARGV[1], x)",
-			"redis.call('ZADD', KEYS[2], 'LT', ARGV[1], x) → nothing"}},
+		{"a call of Redis is left out, its words are others",
+			"-- why\nredis.call('ZADD', KEYS[2], 'LT', ARGV[1], x)\n", []string{
+				"redis.call('ZADD', KEYS[2], 'LT', ARGV[1], x) → redis.call('ZADD', KEYS[2], 'LT~', ARGV[1], x)",
+				"redis.call('ZADD', KEYS[2], 'LT', ARGV[1], x) → nothing"}},
 		{"a statement may have several lines", "x = a ..\n  b\n", []string{"x = a .. b → nothing"}},
 		{"a pattern is left as it is, a number in quotes is a number", "return string.match(s, '^%S+') == '-1'\n", []string{
 			"return string.match(s, '^%S+') == '-1' → return string.match(s, '^%S+') ~= '-1'",
@@ -99,7 +100,8 @@ func TestAScriptIsBrokenInEveryWay(t *testing.T) {
 }
 
 func TestExplanationsAreRead(t *testing.T) {
-	got, err := readExplained("# a comment\na.go: F: x < 1 → x <= 1\n\tnobody\n\tasks\n\nb.go: G: y → nothing\n\tlikewise\n")
+	got, err := readExplained("# a comment\na.go: F: x < 1 → x <= 1\n\tnobody\n\tasks\n\nb.go: G: y → " +
+		"nothing\n\tlikewise\n")
 	want := map[string]string{"a.go: F: x < 1 → x <= 1": "nobody asks", "b.go: G: y → nothing": "likewise"}
 	if d := cmp.Diff(want, got); d != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, d)

@@ -128,7 +128,8 @@ func (s script) mutants() []luaMutant {
 		t := s.tokens[from]
 		end := s.tokens[to]
 		src := s.src[:t.at] + with + s.src[end.at+len(end.text):]
-		all = append(all, luaMutant{mutant{File: s.file, Line: t.line, Function: t.function, Change: short(was) + " → " + short(becomes)}, src})
+		all = append(all, luaMutant{mutant{File: s.file, Line: t.line, Function: t.function,
+			Change: short(was) + " → " + short(becomes)}, src})
 	}
 	text := func(from, to int) string {
 		return s.src[s.tokens[from].at : s.tokens[to].at+len(s.tokens[to].text)]
@@ -169,7 +170,8 @@ func (s script) mutants() []luaMutant {
 			if s.tokens[i+1].text != "0" { // which makes a number of a text
 				one(i, "-")
 			}
-		case t.text == "-" && i > 0 && (s.tokens[i-1].text == ")" || letter(s.tokens[i-1].text[0])) && s.tokens[i-1].text != "return":
+		case t.text == "-" && i > 0 && (s.tokens[i-1].text == ")" || letter(s.tokens[i-1].text[0])) &&
+			s.tokens[i-1].text != "return":
 			one(i, "+")
 		case t.text == "not":
 			if s.tokens[i-1].text == "if" && s.isWholeCondition(i) {
@@ -212,7 +214,8 @@ func (s script) mutants() []luaMutant {
 	return all
 }
 
-var luaSwaps = map[string]string{"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "~=", "~=": "==", "and": "or", "or": "and"}
+var luaSwaps = map[string]string{"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "~=", "~=": "==", "and": "or",
+	"or": "and"}
 
 // isWholeCondition says that the token stands in an if that asks nothing else.
 func (s script) isWholeCondition(i int) bool {
@@ -401,7 +404,8 @@ var (
 
 // users finds the parts of the contract that use each script.
 func users(ctx context.Context, s *suite, f folder) (map[string][]string, error) {
-	_, said, err := s.run(ctx, contract, time.Minute, []string{"-test.v"}, "STAFFELN_MUTANT_LUA="+f.dir, "STAFFELN_MUTANTS_REACHED=1")
+	_, said, err := s.run(ctx, contract, time.Minute, []string{"-test.v"}, "STAFFELN_MUTANT_LUA="+f.dir,
+		"STAFFELN_MUTANTS_REACHED=1")
 	if err != nil {
 		return nil, fmt.Errorf("the contract fails without any mutant: %w\n%s", err, said)
 	}
@@ -426,7 +430,8 @@ func users(ctx context.Context, s *suite, f folder) (map[string][]string, error)
 }
 
 // noticesScript says by which test a mutant of a script is noticed.
-func noticesScript(ctx context.Context, s *suite, f folder, users map[string][]string, m luaMutant) (by string, err error) {
+func noticesScript(ctx context.Context, s *suite, f folder, users map[string][]string, m luaMutant) (by string,
+	err error) {
 	env := "STAFFELN_MUTANT_LUA=" + f.dir
 	err = f.with(m.File, m.src, func() {
 		// All of a long list of names is quicker said by the whole.

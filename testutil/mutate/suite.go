@@ -52,7 +52,8 @@ func compile(ctx context.Context, out, dir string, overlay map[string]string) (*
 	if err := os.WriteFile(list, b, 0o600); err != nil {
 		return nil, err
 	}
-	said, err := exec.CommandContext(ctx, "go", "test", "-vet=off", "-overlay", list, "-c", "-o", s.binary, "./"+dir).CombinedOutput()
+	said, err := exec.CommandContext(ctx, "go", "test", "-vet=off", "-overlay", list, "-c", "-o", s.binary,
+		"./"+dir).CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("go test -c ./%s: %w\n%s", dir, err, said)
 	}
@@ -187,12 +188,14 @@ func lastFailure(said string) string {
 
 // run runs tests until the first that fails, for so much of a processor's time at
 // most, and says how much they took and what they said.
-func (s *suite) run(ctx context.Context, names []string, most time.Duration, more []string, env ...string) (took time.Duration, said string, failed error) {
+func (s *suite) run(ctx context.Context, names []string, most time.Duration, more []string,
+	env ...string) (took time.Duration, said string, failed error) {
 	// What waits for what never comes takes no time of a processor.
 	ctx, cancel := context.WithTimeout(ctx, time.Minute+10*most)
 	defer cancel()
 	limits := fmt.Sprintf(`ulimit -v %d; ulimit -t %d; exec "$0" "$@"`, memory>>10, int(most.Seconds())+1)
-	args := append([]string{"-c", limits, s.binary, "-test.failfast", "-test.run", pattern(names)}, slices.Concat(s.flags, more)...)
+	args := append([]string{"-c", limits, s.binary, "-test.failfast", "-test.run", pattern(names)},
+		slices.Concat(s.flags, more)...)
 	cmd := exec.CommandContext(ctx, "sh", args...)
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), env...)

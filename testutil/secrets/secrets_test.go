@@ -21,10 +21,14 @@ var ways = map[string]func(s string) string{
 	"in a URL": func(s string) string {
 		return (&url.URL{Scheme: "amqp", User: url.UserPassword("u", s), Host: "h"}).String()
 	},
-	"as a query":       func(s string) string { return url.Values{"q": {s}}.Encode() },
-	"in a path":        url.PathEscape,
-	"in JSON":          func(s string) string { b, _ := json.Marshal(s); return string(b) },
-	"in JSON in JSON":  func(s string) string { a, _ := json.Marshal(s); b, _ := json.Marshal(string(a)); return string(b) },
+	"as a query": func(s string) string { return url.Values{"q": {s}}.Encode() },
+	"in a path":  url.PathEscape,
+	"in JSON":    func(s string) string { b, _ := json.Marshal(s); return string(b) },
+	"in JSON in JSON": func(s string) string {
+		a, _ := json.Marshal(s)
+		b, _ := json.Marshal(string(a))
+		return string(b)
+	},
 	"in HTML":          html.EscapeString,
 	"in quotes":        strconv.Quote,
 	"in a Go value":    func(s string) string { return fmt.Sprintf("%#v", struct{ Password string }{s}) },

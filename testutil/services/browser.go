@@ -37,8 +37,10 @@ func chromium(tb testing.TB, file string, width, height int, dark bool, what str
 		scheme = "--blink-settings=preferredColorScheme=0"
 	}
 	// Root has no sandbox, and nothing is to be looked up outside this machine.
-	cmd := exec.CommandContext(tb.Context(), program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
+	cmd := exec.CommandContext(tb.Context(), program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+		"--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+		"--hide-scrollbars",
 		"--user-data-dir="+tb.TempDir(), scheme, fmt.Sprintf("--window-size=%d,%d", width, height), what, "file://"+file)
 	out, err := cmd.Output()
 	if err != nil {

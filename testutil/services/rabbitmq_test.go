@@ -56,7 +56,8 @@ func TestRabbitMQ(t *testing.T) {
 	if _, err := dial(one).QueueDeclarePassive("q", true, false, false, false, nil); err != nil {
 		t.Errorf("a durable queue after a restart: %v", err)
 	}
-	if out := b.Ctl(t, "list_queues", "--vhost", strings.TrimPrefix(one[strings.LastIndex(one, "/"):], "/"), "name"); !strings.Contains(out, "q") {
+	if out := b.Ctl(t, "list_queues", "--vhost", strings.TrimPrefix(one[strings.LastIndex(one, "/"):], "/"),
+		"name"); !strings.Contains(out, "q") {
 		t.Errorf("rabbitmqctl list_queues says %q", out)
 	}
 }

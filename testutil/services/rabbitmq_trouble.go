@@ -46,7 +46,8 @@ func (b *Broker) DiskAlarm(tb testing.TB, on bool) {
 // MemoryAlarm is the same for the memory.
 func (b *Broker) MemoryAlarm(tb testing.TB, on bool) {
 	tb.Helper()
-	b.alarm(tb, on, "memory", []string{"set_vm_memory_high_watermark", "absolute", "1MB"}, []string{"set_vm_memory_high_watermark", "absolute", "1GB"})
+	b.alarm(tb, on, "memory", []string{"set_vm_memory_high_watermark", "absolute", "1MB"},
+		[]string{"set_vm_memory_high_watermark", "absolute", "1GB"})
 }
 
 func (b *Broker) alarm(tb testing.TB, on bool, what string, set, clear []string) {
@@ -75,7 +76,8 @@ func (b *Broker) alarm(tb testing.TB, on bool, what string, set, clear []string)
 func (b *Broker) AckTimeout(tb testing.TB, d time.Duration) {
 	tb.Helper()
 	set := func(timeout, tick time.Duration) string {
-		return fmt.Sprintf("application:set_env(rabbit, consumer_timeout, %d), application:set_env(rabbit, channel_tick_interval, %d).",
+		return fmt.Sprintf("application:set_env(rabbit, consumer_timeout, %d), application:set_env(rabbit, "+
+			"channel_tick_interval, %d).",
 			timeout.Milliseconds(), tick.Milliseconds())
 	}
 	tb.Cleanup(func() { _, _ = b.run("eval", set(30*time.Minute, time.Minute)) })

@@ -44,7 +44,8 @@ func TestARabbitMQInTrouble(t *testing.T) {
 	blocked := one.NotifyBlocked(make(chan amqp.Blocking, 10))
 	for name, alarm := range map[string]func(testing.TB, bool){"disk": b.DiskAlarm, "memory": b.MemoryAlarm} {
 		alarm(t, true)
-		if err := ch.PublishWithContext(context.Background(), "", "q", false, false, amqp.Publishing{Body: []byte(name)}); err != nil {
+		if err := ch.PublishWithContext(context.Background(), "", "q", false, false,
+			amqp.Publishing{Body: []byte(name)}); err != nil {
 			t.Fatal(err)
 		}
 		if got := <-blocked; !got.Active {

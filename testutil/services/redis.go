@@ -139,7 +139,8 @@ func RedisSentinel(tb testing.TB) (sentinel, master string) {
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	p := &RedisProcess{tb: tb, addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(free[0])), args: []string{file, "--sentinel"}}
+	p := &RedisProcess{tb: tb, addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(free[0])),
+		args: []string{file, "--sentinel"}}
 	if err := p.start(); err != nil {
 		tb.Fatal(err)
 	}

@@ -67,7 +67,8 @@ func (p *RedisProcess) dump() string { return filepath.Join(p.dir, "dump.rdb") }
 // that is over.
 func (p *RedisProcess) Sleep(d time.Duration) {
 	p.tb.Helper()
-	rdb := redis.NewClient(&redis.Options{Addr: p.addr, ReadTimeout: d + redisStart, MaxRetries: -1, MaintNotificationsConfig: quietRedis()})
+	rdb := redis.NewClient(&redis.Options{Addr: p.addr, ReadTimeout: d + redisStart, MaxRetries: -1,
+		MaintNotificationsConfig: quietRedis()})
 	defer rdb.Close()
 	p.must("sleep", rdb.Do(context.Background(), "DEBUG", "SLEEP", d.Seconds()).Err())
 }

@@ -142,8 +142,9 @@ func redisTLS(tb testing.TB, a *Authority, open bool, more ...string) (p *RedisP
 	if open {
 		clients = "no"
 	}
-	p, err = startRedis(tb.TempDir(), append([]string{"--tls-port", strconv.Itoa(free[0]), "--tls-cert-file", cert, "--tls-key-file", key,
-		"--tls-ca-cert-file", a.File, "--tls-auth-clients", clients}, more...)...)
+	p, err = startRedis(tb.TempDir(), append(
+		[]string{"--tls-port", strconv.Itoa(free[0]), "--tls-cert-file", cert, "--tls-key-file", key,
+			"--tls-ca-cert-file", a.File, "--tls-auth-clients", clients}, more...)...)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -168,13 +169,15 @@ func RedisSentinelTLS(tb testing.TB, a *Authority) (sentinel, master string) {
 	host, port, _ := net.SplitHostPort(redis)
 	// A Sentinel asks with its own certificate, and Redis looks at what it is for.
 	client, clientKey := a.Client("sentinel")
-	conf := fmt.Sprintf("bind 127.0.0.1\nport %d\ntls-port %d\n%s\ntls-client-cert-file %s\ntls-client-key-file %s\nsentinel monitor %s %s %s 1\n",
+	conf := fmt.Sprintf("bind 127.0.0.1\nport %d\ntls-port %d\n%s\ntls-client-cert-file %s\ntls-client-key-file "+
+		"%s\nsentinel monitor %s %s %s 1\n",
 		free[0], free[1], strings.Join(files, "\n"), client, clientKey, name, host, port)
 	file := filepath.Join(tb.TempDir(), "sentinel.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	p := &RedisProcess{tb: tb, addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(free[0])), args: []string{file, "--sentinel"}}
+	p := &RedisProcess{tb: tb, addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(free[0])),
+		args: []string{file, "--sentinel"}}
 	if err := p.start(); err != nil {
 		tb.Fatal(err)
 	}
@@ -191,7 +194,8 @@ func RedisClusterTLS(tb testing.TB, a *Authority) (address string) {
 		tb.Fatal(err)
 	}
 	cert, key := a.Client("node")
-	p, address := redisTLS(tb, a, false, "--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1", "--cluster-port", strconv.Itoa(free[0]), "--tls-cluster", "yes",
+	p, address := redisTLS(tb, a, false, "--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1",
+		"--cluster-port", strconv.Itoa(free[0]), "--tls-cluster", "yes",
 		"--tls-client-cert-file", cert, "--tls-client-key-file", key)
 	rdb := p.Client()
 	ctx, cancel := context.WithTimeout(tb.Context(), redisStart)
@@ -234,7 +238,8 @@ func RabbitMQTLS(tb testing.TB, a *Authority) (url string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	_, err = fmt.Fprintf(conf, "listeners.ssl.1 = 127.0.0.1:%d\nssl_options.cacertfile = %s\nssl_options.certfile = %s\nssl_options.keyfile = %s\n"+
+	_, err = fmt.Fprintf(conf, "listeners.ssl.1 = 127.0.0.1:%d\nssl_options.cacertfile = %s\nssl_options.certfile "+
+		"= %s\nssl_options.keyfile = %s\n"+
 		"ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n", free[0], a.File, cert, key)
 	if cerr := conf.Close(); err != nil || cerr != nil {
 		tb.Fatal(err, cerr)

@@ -2,43 +2,37 @@ package simcloud
 
 import (
 	"maps"
-	"slices"
 	"time"
+
+	"staffeln/testutil/simcloud/model"
 )
 
 // Calls counts the requests since the start or [Cloud.Reset], by normalised
 // route: "GET /volume/backups/detail", "POST /compute/servers/ID/metadata",
 // "POST /identity/auth/tokens". Refused and broken ones count.
 func (c *Cloud) Calls() map[string]int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return maps.Clone(c.state.calls)
+	calls, _ := c.state.Record(false)
+	return calls
 }
 
 // Log is what was asked to be changed, and the status it was answered with, in
 // order: "POST backup vol=ID incremental=false -> 202", "DELETE /volume/backups/ID
 // ID -> 202". Requests for tokens are not in it.
 func (c *Cloud) Log() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Clone(c.state.log)
+	_, log := c.state.Record(false)
+	return log
 }
 
 // Reset forgets calls and log.
-func (c *Cloud) Reset() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	clear(c.state.calls)
-	c.state.log = nil
-}
+func (c *Cloud) Reset() { c.state.Record(true) }
 
 // Backups are all backups ever created, in the order of creation.
 func (c *Cloud) Backups() []Backup {
 	var out []Backup
-	c.do(func(s *state, _ time.Time) {
-		out = make([]Backup, len(s.ever))
-		for i, b := range s.ever {
-			out[i] = b.truth()
+	c.do(func(s *model.State, _ time.Time) {
+		out = make([]Backup, len(s.Ever))
+		for i, b := range s.Ever {
+			out[i] = b.Truth()
 		}
 	})
 	return out
@@ -47,14 +41,14 @@ func (c *Cloud) Backups() []Backup {
 // Backup is the truth about a backup that is there, and about all that are there of
 // its volume, oldest first; false where there is none.
 func (c *Cloud) Backup(id string) (b Backup, same []Backup, ok bool) {
-	c.do(func(s *state, _ time.Time) {
-		row := s.backups[id]
+	c.do(func(s *model.State, _ time.Time) {
+		row := s.Backups[id]
 		if row == nil {
 			return
 		}
-		b, ok = row.truth(), true
-		for _, x := range s.byVolume[row.volume].rows {
-			same = append(same, x.truth())
+		b, ok = row.Truth(), true
+		for _, x := range s.ByVolume[row.Volume].Rows {
+			same = append(same, x.Truth())
 		}
 	})
 	return b, same, ok
@@ -78,9 +72,9 @@ func (c *Cloud) Duplicates(key string) map[string][]Backup {
 // Volumes are all volumes, oldest first.
 func (c *Cloud) Volumes() []Volume {
 	var out []Volume
-	c.do(func(s *state, _ time.Time) {
-		for _, v := range s.allVolumes.rows {
-			out = append(out, v.truth())
+	c.do(func(s *model.State, _ time.Time) {
+		for _, v := range s.AllVolumes.Rows {
+			out = append(out, v.Truth())
 		}
 	})
 	return out
@@ -88,9 +82,9 @@ func (c *Cloud) Volumes() []Volume {
 
 // Volume is the truth about one volume; false where there is none.
 func (c *Cloud) Volume(id string) (v Volume, ok bool) {
-	c.do(func(s *state, _ time.Time) {
-		if row := s.volumes[id]; row != nil {
-			v, ok = row.truth(), true
+	c.do(func(s *model.State, _ time.Time) {
+		if row := s.Volumes[id]; row != nil {
+			v, ok = row.Truth(), true
 		}
 	})
 	return v, ok
@@ -99,9 +93,9 @@ func (c *Cloud) Volume(id string) (v Volume, ok bool) {
 // Servers are all servers that are not deleted, oldest first.
 func (c *Cloud) Servers() []Server {
 	var out []Server
-	c.do(func(s *state, _ time.Time) {
-		for _, v := range s.allServers.rows {
-			out = append(out, v.truth())
+	c.do(func(s *model.State, _ time.Time) {
+		for _, v := range s.AllServers.Rows {
+			out = append(out, v.Truth())
 		}
 	})
 	return out
@@ -109,9 +103,9 @@ func (c *Cloud) Servers() []Server {
 
 // Server is the truth about one server; false where there is none.
 func (c *Cloud) Server(id string) (v Server, ok bool) {
-	c.do(func(s *state, _ time.Time) {
-		if row := s.servers[id]; row != nil {
-			v, ok = row.truth(), true
+	c.do(func(s *model.State, _ time.Time) {
+		if row := s.Servers[id]; row != nil {
+			v, ok = row.Truth(), true
 		}
 	})
 	return v, ok
@@ -119,9 +113,9 @@ func (c *Cloud) Server(id string) (v Server, ok bool) {
 
 // Content is what a volume holds; "" at first, and for one that is not there.
 func (c *Cloud) Content(volume string) (content string) {
-	c.do(func(s *state, _ time.Time) {
-		if v := s.volumes[volume]; v != nil {
-			content = v.content
+	c.do(func(s *model.State, _ time.Time) {
+		if v := s.Volumes[volume]; v != nil {
+			content = v.Content
 		}
 	})
 	return content
@@ -129,9 +123,9 @@ func (c *Cloud) Content(volume string) (content string) {
 
 // Write changes what a volume holds.
 func (c *Cloud) Write(volume, content string) {
-	c.do(func(s *state, _ time.Time) {
-		if v := s.volumes[volume]; v != nil {
-			v.content = content
+	c.do(func(s *model.State, _ time.Time) {
+		if v := s.Volumes[volume]; v != nil {
+			v.Content = content
 		}
 	})
 }

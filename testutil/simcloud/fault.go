@@ -1,44 +1,20 @@
 package simcloud
 
 import (
+	"math"
 	"net/http"
+	"strconv"
 	"time"
+
+	"staffeln/testutil/simcloud/api"
+	"staffeln/testutil/simcloud/cinder"
+	"staffeln/testutil/simcloud/model"
 )
-
-// A Fault breaks one request. Its parts are done in the order of its fields; the
-// zero fault breaks nothing.
-type Fault struct {
-	// Wait is real time that passes before anything is done. The request is carried
-	// out even if the client has given up meanwhile.
-	Wait time.Duration
-	// Late, where it is not zero, carries the request out when the cloud's own time
-	// has advanced by it, whatever becomes of the client.
-	Late time.Duration
-	// Hang answers nothing until the client gives up, and does nothing.
-	Hang bool
-	// Refuse carries nothing out; otherwise the request is carried out, and what
-	// follows only spoils the answer.
-	Refuse bool
-
-	// Cut closes the connection instead of answering.
-	Cut bool
-	// Drop leaves the last items of a list out of a 200 answer, and its links.
-	Drop int
-	// Truncate ends a JSON body half way, as if it were whole.
-	Truncate bool
-	// Status, Header and Body replace those of the answer, each where it is not
-	// zero. A Body is sent with the Content-Type of Header, JSON if it has none.
-	Status int
-	Header http.Header
-	Body   string
-	// Empty answers without a body.
-	Empty bool
-}
 
 // Refused answers a status with one of OpenStack's error bodies, and carries
 // nothing out.
 func Refused(status int, message string) *Fault {
-	return &Fault{Refuse: true, Status: status, Body: string(errorBody(status, message))}
+	return &Fault{Refuse: true, Status: status, Body: string(api.ErrorBody(status, message))}
 }
 
 // TooMany is 429 with a Retry-After of whole seconds.
@@ -93,20 +69,20 @@ func (c *Cloud) SetInject(f func(r *http.Request, op string) *Fault) {
 // FailNextBackup makes the next backup of a volume end in error with that
 // reason. Said twice, it fails the next two.
 func (c *Cloud) FailNextBackup(volume, reason string) {
-	c.do(func(s *state, _ time.Time) { s.failNext[volume] = append(s.failNext[volume], reason) })
+	c.do(func(s *model.State, _ time.Time) { s.FailNext[volume] = append(s.FailNext[volume], reason) })
 }
 
 // FailBackups makes every backup for whose volume f has a reason end in error;
 // nil fails none. f must not call the cloud.
 func (c *Cloud) FailBackups(f func(volume string) string) {
-	c.do(func(s *state, _ time.Time) { s.failBackup = f })
+	c.do(func(s *model.State, _ time.Time) { s.FailBackup = f })
 }
 
 // AddBackupService adds a cinder-backup service on a host. A cloud starts with
 // one, on "sim".
 func (c *Cloud) AddBackupService(host string) {
-	c.do(func(s *state, now time.Time) {
-		s.services = append(s.services, &service{binary: "cinder-backup", host: host, updated: now, up: true})
+	c.do(func(s *model.State, now time.Time) {
+		s.Services = append(s.Services, &model.Service{Binary: "cinder-backup", Host: host, Updated: now, Up: true})
 	})
 }
 
@@ -114,17 +90,20 @@ func (c *Cloud) AddBackupService(host string) {
 // of them. Cinder notices [Options.DownTime] later that one is down. Backups it
 // was making stay as they are until it is up again, and are then in error.
 func (c *Cloud) SetBackupService(host string, up bool) {
-	c.do(func(s *state, now time.Time) { s.setService(host, up, now) })
+	c.do(func(s *model.State, now time.Time) { cinder.SetService(s, host, up, now) })
 }
 
 // CinderRestarted restarts cinder-backup: what it was making is in error, what it
 // was restoring is available again, and nobody is told.
 func (c *Cloud) CinderRestarted() {
-	c.do(func(s *state, now time.Time) { s.restartServices(now) })
+	c.do(func(s *model.State, now time.Time) { cinder.RestartServices(s, now) })
 }
 
 // FullNextBackup makes the next incremental backup of a volume turn out to be a
 // full one, as the Ceph driver does where it cannot find its parent's snapshot.
 func (c *Cloud) FullNextBackup(volume string) {
-	c.do(func(s *state, _ time.Time) { s.fullNext[volume]++ })
+	c.do(func(s *model.State, _ time.Time) { s.FullNext[volume]++ })
 }
+
+// seconds is a duration in whole seconds, rounded up.
+func seconds(d time.Duration) string { return strconv.Itoa(int(math.Ceil(d.Seconds()))) }

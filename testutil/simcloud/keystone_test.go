@@ -15,7 +15,7 @@ func TestGrants(t *testing.T) {
 			user := r.AddUser("another", "secret")
 			group := r.AddGroup("others")
 			r.AddToGroup(group, user)
-			holder, role := map[string]string{"user": user, "group": group}[kind], r.state.roles["member"]
+			holder, role := map[string]string{"user": user, "group": group}[kind], r.state.Roles["member"]
 			path := func(project, holder, role string) string {
 				return fmt.Sprintf("identity/projects/%s/%ss/%s/roles/%s", project, kind, holder, role)
 			}
@@ -26,7 +26,8 @@ func TestGrants(t *testing.T) {
 				}
 			}
 			held := func() string {
-				rows := r.admin.must(200, "GET identity/role_assignments?scope.project.id="+r.project+"&"+kind+".id="+holder, "")["role_assignments"].([]any)
+				rows := r.admin.must(200, "GET identity/role_assignments?scope.project.id="+r.project+"&"+kind+".id="+
+					holder, "")["role_assignments"].([]any)
 				return fmt.Sprint(len(rows))
 			}
 			grant, take := "PUT "+path(r.project, holder, role), "DELETE "+path(r.project, holder, role)
@@ -41,7 +42,8 @@ func TestGrants(t *testing.T) {
 			}
 			refused(r.member, grant, 403, "identity:create_grant")
 			refused(r.member, take, 403, "identity:revoke_grant")
-			refused(r.admin, take, 404, "Could not find role assignment with role: "+role+", user or group: "+holder+", project, domain, or system: "+r.project)
+			refused(r.admin, take, 404, "Could not find role assignment with role: "+role+", user or group: "+holder+
+				", project, domain, or system: "+r.project)
 
 			r.admin.must(204, grant, "")
 			r.admin.must(204, grant, "") // once more changes nothing

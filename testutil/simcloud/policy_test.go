@@ -14,6 +14,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"staffeln/testutil/simcloud/api"
+	"staffeln/testutil/simcloud/oslopolicy"
 )
 
 // A listener answers policy checks, and keeps them.
@@ -40,7 +43,8 @@ func listen(t *testing.T) *listener {
 // rules are a policy file with the check behind a term for admins.
 func (l *listener) rules() string {
 	const rule = `"backup:delete": "role:admin or (rule:admin_or_owner and http:ADDRESS/v1/backup?id=%(id)s)"`
-	return "# ours\n" + strings.ReplaceAll(rule+"\n"+strings.ReplaceAll(rule, "delete", "update")+"\n", "http:ADDRESS", l.URL)
+	return "# ours\n" + strings.ReplaceAll(rule+"\n"+strings.ReplaceAll(rule, "delete", "update")+"\n",
+		"http:ADDRESS", l.URL)
 }
 
 func TestPolicyChecks(t *testing.T) {
@@ -77,7 +81,8 @@ func TestPolicyChecks(t *testing.T) {
 		{"the status does not count", r.member, "PUT", renamed, 403, "True", 200, "", 1},
 		{"nor do quotes", r.member, "PUT", renamed, 200, `"True"`, 200, "", 1},
 		{"an admin is not asked about", r.admin, "PUT", renamed, 200, "no", 200, "", 0},
-		{"deleting by force is not for tenants", r.member, "FORCE", "", 200, "True", 403, "Policy doesn't allow volume_extension:backup_admin_actions:force_delete to be performed.", 0},
+		{"deleting by force is not for tenants", r.member, "FORCE", "", 200, "True", 403,
+			"Policy doesn't allow volume_extension:backup_admin_actions:force_delete to be performed.", 0},
 		{"nor has Ceph's driver it", r.admin, "FORCE", "", 200, "True", 405, "Operation not supported: force delete.", 0},
 		{"yes is yes", r.member, "DELETE", "", 200, "True", 202, "", 1},
 		{"what is gone is not asked about", r.member, "DELETE", "", 200, "True", 404, "", 0},
@@ -93,7 +98,7 @@ func TestPolicyChecks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if said := string(encode(answer)); status != tc.want || !strings.Contains(said, tc.says) {
+			if said := string(api.Encode(answer)); status != tc.want || !strings.Contains(said, tc.says) {
 				t.Errorf("%d %s; want %d %q", status, said, tc.want, tc.says)
 			}
 			if n := len(l.got) - before; n != tc.asked {
@@ -131,7 +136,8 @@ func TestPolicyChecksLookReal(t *testing.T) {
 			l.body = "no"
 			volume := r.AddVolume(r.project, "v", 1, nil)
 			id := r.member.backup(volume, false)
-			r.member.must(200, "PUT volume/backups/"+id, `{"backup": {"metadata": {"retention": "1w", "backup-service": "managed"}}}`)
+			r.member.must(200, "PUT volume/backups/"+id,
+				`{"backup": {"metadata": {"retention": "1w", "backup-service": "managed"}}}`)
 			if err := r.SetPolicy(l.rules()); err != nil {
 				t.Fatal(err)
 			}
@@ -161,10 +167,11 @@ func TestPolicyChecksLookReal(t *testing.T) {
 }
 
 func TestPolicyFiles(t *testing.T) {
-	e := enforcement{
-		rules:       map[string]check{"yes": fixed(true)},
-		target:      map[string]any{"project_id": "p1", "id": "b1"},
-		credentials: map[string]any{"project_id": "p1", "user_id": "u1", "is_admin": false, "roles": []string{"member", "service"}},
+	e := oslopolicy.Enforcement{
+		Rules:  map[string]oslopolicy.Check{"yes": oslopolicy.Fixed(true)},
+		Target: map[string]any{"project_id": "p1", "id": "b1"},
+		Credentials: map[string]any{"project_id": "p1", "user_id": "u1", "is_admin": false,
+			"roles": []string{"member", "service"}},
 	}
 	for rule, want := range map[string]bool{
 		"":                                    true,
@@ -184,17 +191,18 @@ func TestPolicyFiles(t *testing.T) {
 		"role:admin or (@ and (role:member))": true,
 		"role:admin or (rule:yes and user_id:u2)": false,
 	} {
-		c, err := parseCheck(rule)
+		c, err := oslopolicy.Parse(rule)
 		if err != nil {
 			t.Errorf("%q: %v", rule, err)
 			continue
 		}
-		if got, err := c.passes(&e); got != want || err != nil {
+		if got, err := c.Passes(&e); got != want || err != nil {
 			t.Errorf("%q: %v %v, want %v", rule, got, err, want)
 		}
 	}
 	cloud := New(Options{})
-	for _, file := range []string{`"a": "role:admin or"`, `"a": "(role:admin"`, `"a": "role:admin)"`, `"a": "field:x=y"`, `a: b`, `"a": "role:admin" x`} {
+	for _, file := range []string{`"a": "role:admin or"`, `"a": "(role:admin"`, `"a": "role:admin)"`,
+		`"a": "field:x=y"`, `a: b`, `"a": "role:admin" x`} {
 		if err := cloud.SetPolicy(file); err == nil {
 			t.Errorf("%q is taken", file)
 		}
@@ -242,7 +250,7 @@ func TestWhoMadeABackup(t *testing.T) {
 	}
 
 	var asked counted
-	r.state.policy = map[string]check{makersRule: &asked}
+	r.state.Policy = map[string]oslopolicy.Check{oslopolicy.MakersRule: &asked}
 	if _, users := shown(r.member); users != 3 || asked != 1 {
 		t.Errorf("the rule was asked for %d times, and %d users shown, want 1 and 3", asked, users)
 	}
@@ -257,7 +265,7 @@ func TestWhoMadeABackup(t *testing.T) {
 // counted lets everybody pass, and counts.
 type counted int
 
-func (c *counted) passes(*enforcement) (bool, error) { *c++; return true, nil }
+func (c *counted) Passes(*oslopolicy.Enforcement) (bool, error) { *c++; return true, nil }
 
 func mapsKeys(all ...map[string]any) func(func(string) bool) {
 	return func(yield func(string) bool) {

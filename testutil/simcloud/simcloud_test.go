@@ -23,6 +23,8 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/blockstorage/v3/volumes"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servers"
 	"github.com/gophercloud/gophercloud/v2/pagination"
+
+	"staffeln/testutil/simcloud/api"
 )
 
 // A clock is virtual time.
@@ -30,8 +32,10 @@ type clock struct{ passed atomic.Int64 }
 
 var epoch = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
-func (c *clock) now() time.Time         { return epoch.Add(time.Duration(c.passed.Load())) }
-func (c *clock) pass(d time.Duration)   { c.passed.Add(int64(d)) }
+func (c *clock) now() time.Time { return epoch.Add(time.Duration(c.passed.Load())) }
+
+func (c *clock) pass(d time.Duration) { c.passed.Add(int64(d)) }
+
 func always(d time.Duration) backupTime { return func(Volume, bool) time.Duration { return d } }
 
 type backupTime = func(Volume, bool) time.Duration
@@ -115,7 +119,8 @@ type caller struct {
 func (r *rig) login(user string) *caller {
 	r.t.Helper()
 	c := &caller{r: r, http: http.Client{Transport: r.Transport()}}
-	body := fmt.Sprintf(`{"auth": {"identity": {"methods": ["password"], "password": {"user": {"name": %q, "domain": {"id": "default"}, "password": "secret"}}}, "scope": {"project": {"id": %q}}}}`, user, r.project)
+	body := fmt.Sprintf(`{"auth": {"identity": {"methods": ["password"], "password": {"user": {"name": %q, `+
+		`"domain": {"id": "default"}, "password": "secret"}}}, "scope": {"project": {"id": %q}}}}`, user, r.project)
 	a, err := c.http.Post(r.AuthURL()+"/auth/tokens", "application/json", strings.NewReader(body))
 	if err != nil || a.StatusCode != 201 {
 		r.t.Fatalf("login of %s: %v %v", user, a, err)
@@ -129,13 +134,14 @@ func (r *rig) login(user string) *caller {
 func (c *caller) ask(ctx context.Context, what, body string) (int, map[string]any, error) {
 	method, path, _ := strings.Cut(what, " ")
 	service, path, _ := strings.Cut(path, "/")
-	base := map[string]string{"volume": volumePath, "compute": computePath, "identity": identityPath}[service]
-	r, err := http.NewRequestWithContext(ctx, method, c.r.o.Base+base+"/"+path, strings.NewReader(body))
+	base := map[string]string{"volume": api.VolumePath, "compute": api.ComputePath, "identity": api.IdentityPath}[service]
+	r, err := http.NewRequestWithContext(ctx, method, c.r.state.Options.Base+base+"/"+path, strings.NewReader(body))
 	if err != nil {
 		c.r.t.Fatal(err)
 	}
 	r.Header.Set("X-Auth-Token", c.token)
-	r.Header.Set("OpenStack-API-Version", map[string]string{"volume": "volume 3.64", "compute": "compute 2.90", "identity": "identity 3"}[service])
+	r.Header.Set("OpenStack-API-Version", map[string]string{"volume": "volume 3.64", "compute": "compute 2.90",
+		"identity": "identity 3"}[service])
 	a, err := c.http.Do(r)
 	if err != nil {
 		return 0, nil, err
@@ -162,7 +168,9 @@ func (c *caller) must(want int, what, body string) map[string]any {
 // backup makes one and returns its id.
 func (c *caller) backup(volume string, incremental bool) string {
 	c.r.t.Helper()
-	out := c.must(202, "POST volume/backups", fmt.Sprintf(`{"backup": {"volume_id": %q, "force": true, "incremental": %t, "metadata": {"run": "1"}}}`, volume, incremental))
+	out := c.must(202, "POST volume/backups",
+		fmt.Sprintf(`{"backup": {"volume_id": %q, "force": true, "incremental": %t, "metadata": {"run": "1"}}}`,
+			volume, incremental))
 	return out["backup"].(map[string]any)["id"].(string)
 }
 
@@ -186,8 +194,9 @@ func TestGophercloud(t *testing.T) {
 	defer cloud.Close()
 	seed := cloud.Seed()
 	ctx := t.Context()
-	provider, err := openstack.AuthenticatedClient(ctx, gophercloud.AuthOptions{IdentityEndpoint: cloud.AuthURL(), Username: "backup-svc",
-		Password: Password, DomainName: "Default", TenantName: "alpha", AllowReauth: true})
+	provider, err := openstack.AuthenticatedClient(ctx,
+		gophercloud.AuthOptions{IdentityEndpoint: cloud.AuthURL(), Username: "backup-svc",
+			Password: Password, DomainName: "Default", TenantName: "alpha", AllowReauth: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +231,8 @@ func TestGophercloud(t *testing.T) {
 	if n := list(servers.List(nova, servers.ListOpts{AllTenants: true})); n != 12 {
 		t.Errorf("%d servers, want 12", n)
 	}
-	made, err := backups.Create(ctx, cinder, backups.CreateOpts{VolumeID: seed.Volumes["web-1-data"], Force: true, Metadata: map[string]string{"a": "b"}}).Extract()
+	made, err := backups.Create(ctx, cinder, backups.CreateOpts{VolumeID: seed.Volumes["web-1-data"], Force: true,
+		Metadata: map[string]string{"a": "b"}}).Extract()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,7 +331,8 @@ func TestFailures(t *testing.T) {
 			t.Errorf("the service is %s", s)
 		}
 		r.SetBackupService("", true)
-		if b := r.truth(id); b.Status != "error" || b.FailReason != "Create backup aborted, expected volume status backing-up but got available." {
+		if b := r.truth(id); b.Status != "error" ||
+			b.FailReason != "Create backup aborted, expected volume status backing-up but got available." {
 			t.Errorf("%+v", b)
 		}
 		if diff := cmp.Diff([]string{"backup.create.start"}, r.mail.events()); diff != "" {
@@ -475,7 +486,8 @@ func TestAccounting(t *testing.T) {
 	if diff := cmp.Diff(map[string]int{"POST /volume/backups": 2, "DELETE /volume/backups/ID": 1}, r.Calls()); diff != "" {
 		t.Error(diff)
 	}
-	want := []string{"POST backup vol=" + v + " incremental=false -> 202", "POST backup vol=" + v + " incremental=true -> 202", "DELETE /volume/backups/ID none -> 404"}
+	want := []string{"POST backup vol=" + v + " incremental=false -> 202",
+		"POST backup vol=" + v + " incremental=true -> 202", "DELETE /volume/backups/ID none -> 404"}
 	if diff := cmp.Diff(want, r.Log()); diff != "" {
 		t.Error(diff)
 	}
@@ -515,7 +527,8 @@ func TestDeletedProjectLeavesItsBackups(t *testing.T) {
 	tenant := r.AddUser("late", "secret", On(gone, "member"), On(r.project, "admin"))
 	v := r.AddVolume(gone, "v", 1, nil)
 	r.DeleteProject(gone)
-	if tenant == "" || len(r.login("late").must(200, "GET volume/volumes?all_tenants=1&project_id="+gone, "")["volumes"].([]any)) != 1 {
+	if tenant == "" || len(r.login("late").must(200, "GET volume/volumes?all_tenants=1&project_id="+gone,
+		"")["volumes"].([]any)) != 1 {
 		t.Errorf("volume %s of a deleted project is not listed", v)
 	}
 }
@@ -525,7 +538,8 @@ func TestNotificationsLookReal(t *testing.T) {
 	r := newRig(t, Options{})
 	v := r.AddVolume(r.project, "v", 1, map[string]string{"a": "b"})
 	srv := r.AddServer(r.project, "s", map[string]string{"backup": "yes"})
-	r.member.must(200, "POST compute/servers/"+srv+"/os-volume_attachments", fmt.Sprintf(`{"volumeAttachment": {"volumeId": %q}}`, v))
+	r.member.must(200, "POST compute/servers/"+srv+"/os-volume_attachments",
+		fmt.Sprintf(`{"volumeAttachment": {"volumeId": %q}}`, v))
 	r.member.must(200, "POST compute/servers/"+srv+"/metadata", `{"metadata": {"c": "d"}}`)
 	r.member.backup(v, false)
 	id := r.member.backup(v, true)
@@ -535,7 +549,8 @@ func TestNotificationsLookReal(t *testing.T) {
 	r.member.must(202, "POST volume/volumes/"+v+"/action", `{"os-extend": {"new_size": 2}}`)
 	r.member.must(200, "PUT volume/volumes/"+v, `{"volume": {"name": "w"}}`)
 	r.member.must(202, "DELETE volume/volumes/"+v, "")
-	r.member.must(202, "POST compute/servers", `{"server": {"name": "n", "flavorRef": "1", "imageRef": "2", "networks": "none"}}`)
+	r.member.must(202, "POST compute/servers",
+		`{"server": {"name": "n", "flavorRef": "1", "imageRef": "2", "networks": "none"}}`)
 	r.member.must(204, "DELETE compute/servers/"+srv, "")
 	got := map[string]notification{}
 	for _, n := range r.mail.got {
@@ -570,7 +585,8 @@ func TestNotificationsLookReal(t *testing.T) {
 
 // left out on purpose: a volume's driver details inside its attachment, and what
 // an image says of itself.
-var plain = []string{"/volume_attachment[]/volume", "/volume_attachment[]/connection_info", "/volume_attachment[]/connector",
+var plain = []string{"/volume_attachment[]/volume", "/volume_attachment[]/connection_info",
+	"/volume_attachment[]/connector",
 	"/volume_attachment[]/updated_at", "/image_meta", "/image_name"}
 
 // missing are the paths that are in want and not in got.
@@ -625,7 +641,8 @@ func TestNotificationSwitch(t *testing.T) {
 
 // Many users at once find the cloud consistent; run with -race.
 func TestConcurrency(t *testing.T) {
-	r := newRig(t, Options{Quota: &Quota{-1, -1, 20, -1}, BackupTime: always(time.Second)})
+	r := newRig(t, Options{Quota: &Quota{Volumes: -1, Gigabytes: -1, Backups: 20, BackupGigabytes: -1},
+		BackupTime: always(time.Second)})
 	var volumes []string
 	for i := range 8 {
 		volumes = append(volumes, r.AddVolume(r.project, fmt.Sprint(i), 1, nil))
@@ -634,8 +651,9 @@ func TestConcurrency(t *testing.T) {
 	for _, v := range volumes {
 		all.Go(func() {
 			for range 20 {
-				r.member.ask(t.Context(), "POST volume/backups", fmt.Sprintf(`{"backup": {"volume_id": %q, "incremental": false}}`, v)) //nolint:errcheck // 400 and 413 are fine
-				r.member.ask(t.Context(), "GET volume/backups/detail?limit=3", "")                                                      //nolint:errcheck // likewise
+				r.member.ask(t.Context(), "POST volume/backups",
+					fmt.Sprintf(`{"backup": {"volume_id": %q, "incremental": false}}`, v)) //nolint:errcheck // 400 and 413 are fine
+				r.member.ask(t.Context(), "GET volume/backups/detail?limit=3", "") //nolint:errcheck // likewise
 				r.clock.pass(100 * time.Millisecond)
 				r.Advance()
 			}
@@ -657,10 +675,11 @@ func BenchmarkList(b *testing.B) {
 	c.AddUser("svc", "secret", On(p, "admin"))
 	r := &rig{t: &testing.T{}, Cloud: c, project: p}
 	svc := r.login("svc")
-	for _, what := range []string{volumePath + "/" + p + "/volumes/detail?all_tenants=1", computePath + "/servers/detail?all_tenants=1"} {
+	for _, what := range []string{api.VolumePath + "/" + p + "/volumes/detail?all_tenants=1",
+		api.ComputePath + "/servers/detail?all_tenants=1"} {
 		b.Run(strings.Split(what, "/")[1], func(b *testing.B) {
 			for b.Loop() {
-				q, err := http.NewRequest("GET", c.o.Base+what, http.NoBody)
+				q, err := http.NewRequest("GET", c.state.Options.Base+what, http.NoBody)
 				if err != nil {
 					b.Fatal(err)
 				}

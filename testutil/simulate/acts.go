@@ -123,7 +123,8 @@ func init() {
 				return
 			}
 			given := map[string]map[string]any{}
-			status := p.ask(from, "POST", "os-volume-transfer", map[string]any{"transfer": map[string]any{"volume_id": v.ID, "name": "gift"}}, &given)
+			status := p.ask(from, "POST", "os-volume-transfer",
+				map[string]any{"transfer": map[string]any{"volume_id": v.ID, "name": "gift"}}, &given)
 			if status != http.StatusAccepted {
 				return
 			}
@@ -310,7 +311,9 @@ func (p *play) name(of string) string {
 
 // free are a project's volumes that are attached to nothing.
 func (p *play) free(project string) []simcloud.Volume {
-	return slices.DeleteFunc(p.volumes(), func(v simcloud.Volume) bool { return v.Project != project || v.Status != "available" })
+	return slices.DeleteFunc(p.volumes(), func(v simcloud.Volume) bool {
+		return v.Project != project || v.Status != "available"
+	})
 }
 
 // whose is the place of a project among the tenants.
@@ -366,11 +369,13 @@ func attack(p *play, a Act) {
 	case "delete":
 		status = p.ask(who, "DELETE", "backups/"+b.ID, nil, nil)
 	case "strip":
-		status = p.ask(who, "PUT", "backups/"+b.ID, map[string]any{"backup": map[string]any{"metadata": map[string]string{}}}, nil)
+		status = p.ask(who, "PUT", "backups/"+b.ID,
+			map[string]any{"backup": map[string]any{"metadata": map[string]string{}}}, nil)
 	case "rename":
 		status = p.ask(who, "PUT", "backups/"+b.ID, map[string]any{"backup": map[string]any{"name": "mine"}}, nil)
 	case "reset":
-		status = p.ask(who, "POST", "backups/"+b.ID+"/action", map[string]any{"os-reset_status": map[string]any{"status": "error"}}, nil)
+		status = p.ask(who, "POST", "backups/"+b.ID+"/action",
+			map[string]any{"os-reset_status": map[string]any{"status": "error"}}, nil)
 	case "force":
 		status = p.ask(who, "POST", "backups/"+b.ID+"/action", map[string]any{"os-force_delete": map[string]any{}}, nil)
 	}
@@ -383,10 +388,13 @@ func attack(p *play, a Act) {
 // rubbish is a body that no notification has.
 func rubbish(which int) []byte {
 	all := []string{
-		"", "{}", "null", "[]", "\x00\xff\xfe", `{"oslo.version":"2.0","oslo.message":""}`, `{"oslo.version":"2.0","oslo.message":"{"}`,
+		"", "{}", "null", "[]", "\x00\xff\xfe", `{"oslo.version":"2.0","oslo.message":""}`,
+		`{"oslo.version":"2.0","oslo.message":"{"}`,
 		`{"oslo.version":"9.9","oslo.message":"{}"}`,
-		`{"oslo.version":"2.0","oslo.message":"{\"event_type\":\"backup.delete.end\",\"payload\":{\"backup_id\":[]},\"message_id\":\"m\",\"timestamp\":\"never\"}"}`,
-		`{"oslo.version":"2.0","oslo.message":"{\"event_type\":\"instance.update\",\"payload\":null,\"message_id\":\"m\",\"timestamp\":\"2026-11-22 10:00:00.000000\"}"}`,
+		`{"oslo.version":"2.0","oslo.message":"{\"event_type\":\"backup.delete.end\",` +
+			`\"payload\":{\"backup_id\":[]},\"message_id\":\"m\",\"timestamp\":\"never\"}"}`,
+		`{"oslo.version":"2.0","oslo.message":"{\"event_type\":\"instance.update\",\"payload\":null,` +
+			`\"message_id\":\"m\",\"timestamp\":\"2026-11-22 10:00:00.000000\"}"}`,
 		strings.Repeat("[", 20_000), `{"oslo.version":"2.0","oslo.message":"` + strings.Repeat("x", 50_000) + `"}`,
 	}
 	return []byte(all[which%len(all)])

@@ -20,11 +20,14 @@ type era struct {
 }
 
 var eras = []era{
-	{2 * time.Hour, 10 * time.Minute, []string{"STAFFELN_BACKUP_PERIOD=2h", "STAFFELN_REPORT_PERIOD=8h", "STAFFELN_BACKUPS_PERIOD=2h"},
+	{2 * time.Hour, 10 * time.Minute, []string{"STAFFELN_BACKUP_PERIOD=2h", "STAFFELN_REPORT_PERIOD=8h",
+		"STAFFELN_BACKUPS_PERIOD=2h"},
 		[]string{"1h", "5h", "12h", "30d"}, 16, 3},
-	{day, 2 * time.Hour, []string{"STAFFELN_BACKUP_PERIOD=daily@02:00", "STAFFELN_REPORT_PERIOD=daily@06:00", "STAFFELN_TIME_ZONE=Europe/Zurich"},
+	{day, 2 * time.Hour, []string{"STAFFELN_BACKUP_PERIOD=daily@02:00", "STAFFELN_REPORT_PERIOD=daily@06:00",
+		"STAFFELN_TIME_ZONE=Europe/Zurich"},
 		[]string{"2d", "5d", "2w", "1mon"}, 16, 4},
-	{7 * day, 12 * time.Hour, []string{"STAFFELN_BACKUP_PERIOD=7d", "STAFFELN_REPORT_PERIOD=7d", "STAFFELN_TIME_ZONE=America/New_York"},
+	{7 * day, 12 * time.Hour, []string{"STAFFELN_BACKUP_PERIOD=7d", "STAFFELN_REPORT_PERIOD=7d",
+		"STAFFELN_TIME_ZONE=America/New_York"},
 		[]string{"2w", "2mon", "1y"}, 12, 8},
 }
 
@@ -50,14 +53,16 @@ func Draw(seed uint64) History {
 	}
 	h := History{
 		Start: of(r, starts...), User: user, Makers: makers, Servers: of(r, 2, 2, 3, 5), Pace: e.pace, Period: e.period,
-		Backup: of(r, 3*time.Minute, 3*time.Minute, 20*time.Minute, 40*time.Minute), Deletion: of(r, 0, 40*time.Second, 7*time.Minute),
+		Backup:   of(r, 3*time.Minute, 3*time.Minute, 20*time.Minute, 40*time.Minute),
+		Deletion: of(r, 0, 40*time.Second, 7*time.Minute),
 		Settings: append([]string{
 			"STAFFELN_SHARDS=" + of(r, "1", "1", "2"),
 			"STAFFELN_RECONCILE_PERIOD=" + of(r, "10m", fmt.Sprint(min(3*e.pace, day)), fmt.Sprint(min(3*e.pace, day))),
 			"STAFFELN_RETENTION_TIME=" + of(r, e.retentions...),
 			"STAFFELN_CLASS_GOLD_RETENTION_TIME=" + of(r, e.retentions...),
 			"STAFFELN_FULL_BACKUP_DEPTH=" + of(r, "0", "1", "2", "6"),
-			"STAFFELN_ARCHIVE_RULES=" + of(r, "none", "none", "none", "none", "none", "none", "last=2 hourly=4", "daily=3 weekly=2"),
+			"STAFFELN_ARCHIVE_RULES=" + of(r, "none", "none", "none", "none", "none", "none", "last=2 hourly=4",
+				"daily=3 weekly=2"),
 			"STAFFELN_ORPHAN_RETENTION=" + of(r, "0", "3h", "2d"),
 			"STAFFELN_BRAKE_PERCENT=" + of(r, "30", "50", "100"),
 		}, e.settings...),
@@ -124,23 +129,27 @@ func drawAct(r *rand.Rand, e era) Act {
 	case 2:
 		return Act{Do: "kill", What: of(r, "", "deaf"), N: r.IntN(60)}
 	case 3:
-		return Act{Do: "stall", What: of(r, "dispatch", "track", "retention", "report", "reconcile"), Which: which, N: of(r, r.IntN(5), r.IntN(20)), For: some(6)}
+		return Act{Do: "stall", What: of(r, "dispatch", "track", "retention", "report", "reconcile"), Which: which,
+			N: of(r, r.IntN(5), r.IntN(20)), For: some(6)}
 	case 4:
 		return Act{Do: "redis", What: of(r, "refused", "slow", "twice"), N: every, For: for_}
 	case 5:
 		return Act{Do: "redis", What: of(r, "emptied", "older")}
 	case 6:
-		return of(r, Act{Do: "cinder-backup", What: "restarted"}, Act{Do: "cinder-backup", What: "down", For: some(2 * int(e.period/e.pace))})
+		return of(r, Act{Do: "cinder-backup", What: "restarted"},
+			Act{Do: "cinder-backup", What: "down", For: some(2 * int(e.period/e.pace))})
 	case 7:
 		return Act{Do: "fail", Which: which, N: 1 + r.IntN(2)}
 	case 8:
-		return Act{Do: "clock", What: of(r, fmt.Sprint(365*day), fmt.Sprint(-365*day), "4m", "-1h", "1h", fmt.Sprint(e.period)), For: some(4)}
+		return Act{Do: "clock", What: of(r, fmt.Sprint(365*day), fmt.Sprint(-365*day), "4m", "-1h", "1h",
+			fmt.Sprint(e.period)), For: some(4)}
 	case 9:
 		return of(r, Act{Do: "tokens"}, Act{Do: "garbage", Which: which, N: 1 + r.IntN(5)})
 	case 10:
 		return Act{Do: "fault", What: "unseen", N: 1 + r.IntN(2), For: for_}
 	}
-	return Act{Do: "mail", What: of(r, "unreachable", "unanswered", "refused"), N: 1 + r.IntN(3), For: some(2 * int(e.period/e.pace))}
+	return Act{Do: "mail", What: of(r, "unreachable", "unanswered", "refused"), N: 1 + r.IntN(3),
+		For: some(2 * int(e.period/e.pace))}
 }
 
 // of is one of some.

@@ -40,17 +40,19 @@ type Tally struct {
 	Ticks, Backups, Removals, Digests int
 	// Forged are the backups of tenants that carried our metadata.
 	Forged int
-	// Lived is how much time went by.
-	Lived time.Duration
+	// Years is how much simulated time went by, in years of 365 days. It is no
+	// time.Duration, which overflows after 292 years.
+	Years float64
 	// Faults are how often each kind was done to somebody.
 	Faults map[string]int
 }
 
 // Add adds another's counts.
 func (t *Tally) Add(o Tally) {
-	t.Ticks, t.Backups, t.Removals, t.Digests = t.Ticks+o.Ticks, t.Backups+o.Backups, t.Removals+o.Removals, t.Digests+o.Digests
+	t.Ticks, t.Backups, t.Removals, t.Digests = t.Ticks+o.Ticks, t.Backups+o.Backups, t.Removals+o.Removals,
+		t.Digests+o.Digests
 	t.Forged += o.Forged
-	t.Lived += o.Lived
+	t.Years += o.Years
 	if t.Faults == nil {
 		t.Faults = map[string]int{}
 	}
@@ -77,7 +79,8 @@ func (b *Broken) Error() string {
 const owner = "owner@example.org"
 
 // facts is the digest's text: what is told, so that it can be counted.
-const facts = `{{range .Digest.Runs}}run {{.VolumeID}}@{{.Slot.UTC.Format "20060102T150405Z"}} {{if .OK}}ok{{else}}failed{{end}}
+const facts = `{{range .Digest.Runs}}run {{.VolumeID}}@{{.Slot.UTC.Format "20060102T150405Z"}} ` +
+	`{{if .OK}}ok{{else}}failed{{end}}
 {{end}}{{range .Digest.Removed}}removed {{.Backup}}
 {{end}}{{range .Digest.Overdue}}overdue {{.Volume}}
 {{end}}`
@@ -143,7 +146,7 @@ func (p *play) run() (err error) {
 	}
 	p.act = len(p.history.Acts)
 	p.end()
-	p.tally.Lived = p.Now().Sub(p.history.Start)
+	p.tally.Years = p.Now().Sub(p.history.Start).Hours() / 24 / 365
 	if p.broken != nil {
 		return p.broken
 	}
@@ -175,12 +178,13 @@ func (p *play) open() (err error) {
 	}
 	log := slog.New(slog.DiscardHandler)
 	if p.o.Tell != nil {
-		log = slog.New(slog.NewTextHandler(p.o.Tell, &slog.HandlerOptions{Level: p.o.Level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey && p.World != nil {
-				a.Value = slog.StringValue(p.Now().Format("2006-01-02T15:04:05"))
-			}
-			return a
-		}}))
+		log = slog.New(slog.NewTextHandler(p.o.Tell,
+			&slog.HandlerOptions{Level: p.o.Level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+				if a.Key == slog.TimeKey && p.World != nil {
+					a.Value = slog.StringValue(p.Now().Format("2006-01-02T15:04:05"))
+				}
+				return a
+			}}))
 	}
 	h := p.history
 	p.World, err = world.New(p.ctx, world.Options{
@@ -202,15 +206,18 @@ func (p *play) open() (err error) {
 	p.ledger = ledger.New(p.side, ledger.Options{Shards: p.Home.Settings.Shards})
 	p.box.SetTrouble(p.trouble)
 	p.Cloud.SetInject(p.inject)
-	p.Cloud.SetQuota(p.Seeded.Projects["gamma"], simcloud.Quota{Volumes: -1, Gigabytes: -1, Backups: -1, BackupGigabytes: -1})
+	p.Cloud.SetQuota(p.Seeded.Projects["gamma"],
+		simcloud.Quota{Volumes: -1, Gigabytes: -1, Backups: -1, BackupGigabytes: -1})
 	p.front = httptest.NewServer(p.Home.Front)
 	user := p.Seeded.Users[h.User]
 	makers := ""
 	if h.Makers == "shown" {
 		makers = fmt.Sprintf("\"backup:backup_project_attribute\": \"rule:admin_api or user_id:%s\"\n", user)
 	}
-	rule := fmt.Sprintf(`"rule:admin_api or user_id:%s or (project_id:%%(project_id)s and %s/v1/backup?backup_id=%%(id)s)"`, user, p.front.URL)
-	if err := p.Cloud.SetPolicy(fmt.Sprintf("\"backup:delete\": %s\n\"backup:update\": %s\n%s", rule, rule, makers)); err != nil {
+	rule := fmt.Sprintf(`"rule:admin_api or user_id:%s or (project_id:%%(project_id)s and `+
+		`%s/v1/backup?backup_id=%%(id)s)"`, user, p.front.URL)
+	if err := p.Cloud.SetPolicy(fmt.Sprintf("\"backup:delete\": %s\n\"backup:update\": %s\n%s", rule, rule,
+		makers)); err != nil {
 		return err
 	}
 	for len(p.servers()) > max(h.Servers, 1) {

@@ -53,7 +53,8 @@ func (s *Soak) Run(ctx context.Context) error {
 		select {
 		case <-ticker.C:
 			s.mu.Lock()
-			fmt.Fprintf(s.Out, "%s: %d histories, %d broke a promise\n", time.Since(start).Round(time.Second), s.played, len(s.broken))
+			fmt.Fprintf(s.Out, "%s: %d histories, %d broke a promise\n", time.Since(start).Round(time.Second),
+				s.played, len(s.broken))
 			s.mu.Unlock()
 			continue
 		case <-done:
@@ -109,8 +110,11 @@ func (s *Soak) work(ctx context.Context, worker int) {
 
 func (s *Soak) summary(took time.Duration) {
 	t := s.tally
-	fmt.Fprintf(s.Out, "%d histories in %s: %.1f years of clouds, %d looks of every function, %d backups, %d of them removed, %d digests; %d backups of tenants that carried our metadata. %d histories broke a promise.\nFaults:\n",
-		s.played, took.Round(time.Second), t.Lived.Hours()/24/365, t.Ticks, t.Backups, t.Removals, t.Digests, t.Forged, len(s.broken))
+	fmt.Fprintf(s.Out, "%d histories in %s: %.1f years of clouds, %d looks of every function, %d backups, "+
+		"%d of them removed, %d digests; %d backups of tenants that carried our metadata. "+
+		"%d histories broke a promise.\nFaults:\n",
+		s.played, took.Round(time.Second), t.Years, t.Ticks, t.Backups,
+		t.Removals, t.Digests, t.Forged, len(s.broken))
 	for _, kind := range Kinds() {
 		fmt.Fprintf(s.Out, "  %-26s %8d\n", kind, t.Faults[kind])
 	}

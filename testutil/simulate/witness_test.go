@@ -14,9 +14,11 @@ import (
 
 // calm is a history in which nothing happens but what a test does.
 var calm = History{
-	Start: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC), User: "backup-svc", Servers: 4, Pace: 10 * time.Minute, Period: 2 * time.Hour,
+	Start: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC), User: "backup-svc", Servers: 4, Pace: 10 * time.Minute,
+	Period: 2 * time.Hour,
 	Backup: 3 * time.Minute, Deletion: time.Minute,
-	Settings: []string{"STAFFELN_SHARDS=1", "STAFFELN_BACKUP_PERIOD=2h", "STAFFELN_REPORT_PERIOD=6h", "STAFFELN_RETENTION_TIME=3h", "STAFFELN_FULL_BACKUP_DEPTH=0"},
+	Settings: []string{"STAFFELN_SHARDS=1", "STAFFELN_BACKUP_PERIOD=2h", "STAFFELN_REPORT_PERIOD=6h",
+		"STAFFELN_RETENTION_TIME=3h", "STAFFELN_FULL_BACKUP_DEPTH=0"},
 }
 
 // begin plays it for some hours.
@@ -45,7 +47,8 @@ func TestTheWitnessNotices(t *testing.T) {
 		return all[len(all)-1]
 	}
 	forged := func(p *play) simcloud.Backup {
-		p.forge(Act{Do: "forge", What: "next", Which: slices.IndexFunc(p.volumes(), func(v simcloud.Volume) bool { return v.ID == ours(p, "available").Volume })})
+		p.forge(Act{Do: "forge", What: "next",
+			Which: slices.IndexFunc(p.volumes(), func(v simcloud.Volume) bool { return v.ID == ours(p, "available").Volume })})
 		p.pass(10*time.Minute, 5*time.Minute)
 		all := slices.DeleteFunc(p.backups(false), func(b simcloud.Backup) bool { return !marked(b) })
 		return all[len(all)-1]
@@ -56,7 +59,8 @@ func TestTheWitnessNotices(t *testing.T) {
 	}{
 		"a second backup of a slot": {func(p *play) {
 			b := ours(p, "available")
-			_, err := p.Home.Cloud.CreateBackup(p.ctx, b.Project, backup.Request{Volume: b.Volume, Name: "twin", Metadata: maps.Clone(b.Metadata)})
+			_, err := p.Home.Cloud.CreateBackup(p.ctx, b.Project,
+				backup.Request{Volume: b.Volume, Name: "twin", Metadata: maps.Clone(b.Metadata)})
 			p.must(err)
 		}, "I1"},
 		"a backup that somebody else removed": {func(p *play) {
@@ -90,13 +94,15 @@ func TestTheWitnessNotices(t *testing.T) {
 		}, "I3"},
 		"a digest that tells of what is only forged": {func(p *play) {
 			b := forged(p)
-			p.must(p.box.Take(backup.Letter{Key: "forged", To: []backup.Person{{Address: owner}}, Text: "run " + b.Metadata[backup.MetaRun] + " ok\n"}, p.Now()))
+			p.must(p.box.Take(backup.Letter{Key: "forged", To: []backup.Person{{Address: owner}},
+				Text: "run " + b.Metadata[backup.MetaRun] + " ok\n"}, p.Now()))
 			p.digests()
 		}, "I5"},
 		"a tenant who may not delete what is not ours": {func(p *play) {
 			b := forged(p)
-			p.must(p.ledger.PutRecords(p.ctx, b.Project, []backup.Record{{ID: b.ID, Volume: b.Volume, Project: b.Project, Status: b.Status, Kind: backup.Full,
-				Created: b.Created, Slot: b.Created, Size: 1, Proof: backup.ByOperator}}))
+			p.must(p.ledger.PutRecords(p.ctx, b.Project,
+				[]backup.Record{{ID: b.ID, Volume: b.Volume, Project: b.Project, Status: b.Status, Kind: backup.Full,
+					Created: b.Created, Slot: b.Created, Size: 1, Proof: backup.ByOperator}}))
 			p.forge(Act{Do: "forge", What: "removed"})
 		}, "I2"},
 		"forged backups that no metric tells of": {func(p *play) {
@@ -231,7 +237,8 @@ func TestTheWitnessNoticesWhereTheMakerIsHidden(t *testing.T) {
 		}, ""},
 		"a second backup of a slot": {func(p *play) {
 			b := p.backups(true)[0]
-			_, err := p.Home.Cloud.CreateBackup(p.ctx, b.Project, backup.Request{Volume: b.Volume, Name: "twin", Metadata: maps.Clone(b.Metadata)})
+			_, err := p.Home.Cloud.CreateBackup(p.ctx, b.Project,
+				backup.Request{Volume: b.Volume, Name: "twin", Metadata: maps.Clone(b.Metadata)})
 			p.must(err)
 		}, "I1"},
 		"a slot made again after Redis was emptied": {func(p *play) {
@@ -244,7 +251,8 @@ func TestTheWitnessNoticesWhereTheMakerIsHidden(t *testing.T) {
 			p.must(p.side.FlushDB(p.ctx).Err())
 			p.pass(30*time.Minute, p.history.Pace)
 			b := p.backups(true)[len(p.backups(true))-1]
-			_, err := p.Home.Cloud.CreateBackup(p.ctx, b.Project, backup.Request{Volume: b.Volume, Name: "twin", Metadata: maps.Clone(b.Metadata)})
+			_, err := p.Home.Cloud.CreateBackup(p.ctx, b.Project,
+				backup.Request{Volume: b.Volume, Name: "twin", Metadata: maps.Clone(b.Metadata)})
 			p.must(err)
 		}, "I1"},
 	} {

@@ -21,17 +21,18 @@ import (
 type soak struct {
 	Seed      *uint64       `help:"Play the history of this number, and tell what happens."`
 	History   string        `help:"Play the history in this file, and tell what happens." type:"existingfile"`
-	Log       string        `help:"What of the service's own log is told with it." enum:"debug,info,warn,error,none" default:"info"`
+	Log       string        `help:"The service's log level." enum:"debug,info,warn,error,none" default:"info"`
 	Histories int           `help:"How many histories to play; 0 for as many as there is time for." default:"100"`
 	From      uint64        `help:"The number of the first of them." default:"1"`
 	For       time.Duration `help:"For how long; 0 until they are over."`
 	Workers   int           `help:"How many are played at once." default:"2"`
-	Redis     string        `help:"A Redis to use: its databases are EMPTIED. By default redis-server is started, if it is installed, else an embedded one stands in."`
+	Redis     string        `help:"A Redis whose databases are EMPTIED; by default one is started."`
 }
 
 func main() {
 	var c soak
-	kong.Parse(&c, kong.Name("soak"), kong.Description("Play random histories of whole clouds in which everything fails, and hold the promises of docs/reliability.md against them."))
+	kong.Parse(&c, kong.Name("soak"), kong.Description("Play random histories of whole clouds in which everything "+
+		"fails, and hold the promises of docs/reliability.md against them."))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := c.run(ctx); err != nil {
@@ -83,6 +84,7 @@ func (c soak) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("every promise was kept: %d backups, %d of them removed, %d digests, faults %v\n", tally.Backups, tally.Removals, tally.Digests, tally.Faults)
+	fmt.Printf("every promise was kept: %d backups, %d of them removed, %d digests, faults %v\n", tally.Backups,
+		tally.Removals, tally.Digests, tally.Faults)
 	return nil
 }

@@ -130,7 +130,8 @@ func (w *World) Effects() int { return int(w.mortal.calls.Load()) }
 // Twin is a second process with the same settings, the same cloud and the same
 // clock, which needs a Redis that both can reach. Close it before the world.
 func (w *World) Twin(ctx context.Context) (*World, error) {
-	t := &World{Cloud: w.Cloud, Seeded: w.Seeded, o: w.o, clock: w.clock, bus: w.bus, settings: w.settings, environ: w.environ, second: true}
+	t := &World{Cloud: w.Cloud, Seeded: w.Seeded, o: w.o, clock: w.clock, bus: w.bus, settings: w.settings,
+		environ: w.environ, second: true}
 	return t, t.move(ctx)
 }
 

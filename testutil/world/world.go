@@ -236,7 +236,8 @@ func (w *World) Tick(ctx context.Context) error {
 
 // Ticks are every function's ticks for now, by the service's clock.
 func (w *World) Ticks() (all []events.Event) {
-	for _, t := range functions.Ticks(functions.Intervals{Dispatch: time.Second, Track: time.Second, Retention: time.Second, Report: time.Second, Reconcile: time.Second}) {
+	for _, t := range functions.Ticks(functions.Intervals{Dispatch: time.Second, Track: time.Second,
+		Retention: time.Second, Report: time.Second, Reconcile: time.Second}) {
 		if t.Function == "report" && w.o.Mail == nil {
 			continue
 		}

@@ -67,7 +67,7 @@ func TestContainersBehindAGateway(t *testing.T) {
 		cmd, out := exec.Command(path, args...), &safe{}
 		cmd.Env = append(environ, "OS_AUTH_URL="+cloud.AuthURL(), "OS_USERNAME=backup-svc", "OS_PASSWORD=devcloud", "OS_PROJECT_NAME=service",
 			"OS_USER_DOMAIN_NAME=Default", "OS_PROJECT_DOMAIN_NAME=Default", "STAFFELN_REDIS_URL="+redis.URL(), "STAFFELN_METRICS_LISTEN=off",
-			"STAFFELN_SHARDS=2", "STAFFELN_DISPATCH_INTERVAL=1s", "STAFFELN_TRACK_INTERVAL=1s", "STAFFELN_RECONCILE_PERIOD=10s", "STAFFELN_SPREAD_WINDOW=0s")
+			"STAFFELN_SHARDS=2", "STAFFELN_RECONCILE_PERIOD=10s", "STAFFELN_SPREAD_WINDOW=0s")
 		cmd.Stdout, cmd.Stderr = out, out
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		if err := cmd.Start(); err != nil {
@@ -107,7 +107,7 @@ func TestContainersBehindAGateway(t *testing.T) {
 	}
 	front := httptest.NewServer(gateway)
 	t.Cleanup(front.Close)
-	cmd, out := start(staffeln, []string{"run"}, "STAFFELN_FUNCTION_URL="+front.URL+"/function/{function}/", "STAFFELN_LISTEN="+free(t))
+	cmd, out := start(staffeln, []string{"run", "--every-dispatch=1s", "--every-track=1s"}, "STAFFELN_FUNCTION_URL="+front.URL+"/function/{function}/", "STAFFELN_LISTEN="+free(t))
 	all, logs = append(all, cmd), append(logs, out)
 
 	volume, server := seeded.Volumes["web-1-data"], seeded.Servers["web-1"]
@@ -119,7 +119,7 @@ func TestContainersBehindAGateway(t *testing.T) {
 			}
 		}
 		s, _ := cloud.Server(server)
-		return made == 1 && s.Metadata[functions.StampKey] != ""
+		return made == 1 && s.Metadata[backup.StampKey] != ""
 	})
 	if twice := cloud.Duplicates(backup.MetaRun); len(twice) > 0 {
 		t.Errorf("made twice: %v", twice)

@@ -143,7 +143,7 @@ func TestPolicyNeedsNobody(t *testing.T) {
 					t.Errorf("%s: %s", path, res.Status)
 				}
 			}
-			if got := c.ask(once(), "http", `{}`); got == "True" || !strings.Contains(got, "nobody who would know") {
+			if got := c.ask(once(), "http", `{}`); got == "True" || !strings.Contains(got, "neither the ledger nor Cinder") {
 				t.Errorf("in doubt: %q", got)
 			}
 		})

@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// Deadline is when to give up on a backup: base plus perGiB for each GiB of the
-// volume.
+// Deadline is when a backup counts as failed if it is not complete: base plus perGiB for each
+// GiB of the volume, after its start.
 func Deadline(start time.Time, sizeGiB int, base, perGiB time.Duration) time.Time {
 	return start.Add(base + time.Duration(sizeGiB)*perGiB)
 }
 
-// NextLook is when to look at a running backup again where no notification says
-// that something happened: a quarter of its age later, between 10 seconds and 5
-// minutes, so that an end is seen late by a quarter of the time it took at most.
+// NextLook is when to look at a running backup again if no notification comes: after a quarter
+// of its age, between 10 seconds and 5 minutes. So the delay until an end is seen is at most a
+// quarter of the time that the backup took.
 func NextLook(started, now time.Time) time.Time {
 	return now.Add(min(max(now.Sub(started)/4, 10*time.Second), 5*time.Minute)).Truncate(time.Second)
 }
@@ -23,40 +23,39 @@ type Ending int
 
 // The endings of a [Verdict].
 const (
-	// Open: it is still under way.
+	// Open: it goes on.
 	Open Ending = iota
 	// Succeeded: Cinder says available.
 	Succeeded
-	// Again: the attempt has failed and another follows within the slot.
+	// Again: the attempt has failed, and another one follows within the slot.
 	Again
 	// Lost: the run has failed for good.
 	Lost
-	// Unasked: Cinder never got the request; the volume's turn comes again.
+	// Unasked: the request never reached Cinder, so the volume's turn comes again.
 	Unasked
 )
 
-// A Verdict is what a look at a run came to.
+// A Verdict says what has become of a run.
 type Verdict struct {
 	Ending Ending
-	// Backup is the id found; Kind what it really is.
+	// Backup is the id of the backup in Cinder; Kind is what Cinder made, which can differ from
+	// what was asked for.
 	Backup string
 	Kind   Kind
-	// Remove says that the backup is broken and to be removed; Watch that it may
-	// still end some day.
+	// Remove says that the backup is broken and is to be removed. Watch says that it may still
+	// become complete.
 	Remove, Watch bool
-	// NoService says that no cinder-backup service took it: nothing is wrong with the
-	// volume, and nothing should start until one is back.
+	// NoService says that no cinder-backup service was up: nothing is wrong with the volume,
+	// and no backup should start until a service is up again.
 	NoService bool
 	Why       string
 }
 
-// Settle decides what has become of an open run, from what Cinder says of its
-// backup: nil where Cinder, asked directly, says that there is none. It reads the
-// status and never the name of a notification: Cinder sends backup.create.end for
-// an aborted create, too, and nothing for one that failed. slotEnds is when the
-// next slot takes over; grace is how long after its start a request can still
-// arrive at Cinder.
-func Settle(r Run, seen *CinderBackup, slotEnds, now time.Time, grace time.Duration) Verdict {
+// VerdictOn decides what has become of an open run. seen is its backup, nil if Cinder was asked
+// directly and has none. Only the status counts, never a notification: Cinder sends
+// backup.create.end for an aborted backup too, and nothing for a failed one. slotEnds is the
+// next slot; grace is how long after its start a request can still reach Cinder.
+func VerdictOn(r Run, seen *CinderBackup, slotEnds, now time.Time, grace time.Duration) Verdict {
 	failed := func(v Verdict) Verdict {
 		v.Ending = Lost
 		if r.Attempt < 2 && now.Before(slotEnds) || v.NoService {
@@ -75,7 +74,7 @@ func Settle(r Run, seen *CinderBackup, slotEnds, now time.Time, grace time.Durat
 	}
 	v := Verdict{Backup: seen.ID, Kind: r.Kind}
 	switch seen.Status {
-	case "available", "restoring": // only what was available is restored
+	case "available", "restoring": // only an available backup can be restored
 		v.Ending, v.Kind = Succeeded, Full
 		if seen.Incremental {
 			v.Kind = Incremental
