@@ -14,7 +14,7 @@ RACE   = $(shell command -v $$($(GO) env CC) >/dev/null && echo -race)
 FOR      ?= 1h
 FUZZTIME ?= 20s
 
-.PHONY: help demo run test check services bench image devcloud devcloud-down e2e e2e-role soak fuzz mutate vuln
+.PHONY: help demo run test test-long check services bench image devcloud devcloud-down e2e e2e-role soak fuzz mutate vuln
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$(printf '\t') read -r target what; do \
@@ -26,10 +26,13 @@ demo: ## the main job on a simulated cloud, live on the terminal; needs nothing 
 run: ## every function in one process against the cloud that OS_* name; settings in docs/settings.md
 	@$(GO) run ./local run
 
-test: services ## every test that needs no cloud; starts a Redis, a RabbitMQ and a mail server of its own on free ports
+test: services ## every rule, contract and scenario once; starts a Redis, a RabbitMQ and a mail server of its own on free ports
 	@test -n "$(RACE)" || echo "make test: no C compiler here, so the tests run without the race detector" >&2
-	$(GO) test $(RACE) -shuffle=on -timeout 40m ./...
-	$(GO) test -run 'Killed|RandomHistories' -timeout 30m ./functions ./testutil/simulate
+	$(GO) run ./testutil/gotest $(RACE) -short -shuffle=on -timeout 20m ./...
+
+test-long: services ## what needs time: a kill at every step, hundreds of random histories, services that break
+	$(GO) run ./testutil/gotest -shuffle=on -timeout 40m ./functions ./testutil/simulate
+	$(GO) run ./testutil/gotest $(RACE) -run Fire -timeout 20m ./testutil/behaviour
 
 check: ## format, vet, staticcheck, who may import whom, go.mod, and that docs and code agree
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "make check: run gofmt -w on:" $$files >&2; exit 1; }

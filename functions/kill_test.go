@@ -19,7 +19,7 @@ import (
 func TestKilledAtEveryStep(t *testing.T) {
 	for _, deaf := range []bool{false, true} {
 		steps := 0
-		for n := 0; ; n += stride {
+		for n := 0; ; n += stride() {
 			s := tell(t, world.Options{}).quiet()
 			s.step(5 * time.Second)
 			s.optIn("web-1")
@@ -58,7 +58,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 func TestKilledWhileAChainIsRemoved(t *testing.T) {
 	for _, deaf := range []bool{false, true} {
 		steps := 0
-		for n := 0; ; n += stride {
+		for n := 0; ; n += stride() {
 			s := tell(t, world.Options{Environ: []string{"STAFFELN_BACKUP_PERIOD=1h", "STAFFELN_FULL_BACKUP_DEPTH=1", "STAFFELN_RETENTION_TIME=30min", "STAFFELN_BACKUPS_PERIOD=1h"}}).quiet()
 			s.optIn("web-1")
 			s.pass(2*time.Hour+2*time.Minute, 20*time.Minute)

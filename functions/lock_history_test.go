@@ -294,7 +294,7 @@ func TestALockedServerIsDeleted(t *testing.T) {
 func TestKilledWhileAnAttemptIsTold(t *testing.T) {
 	for _, deaf := range []bool{false, true} {
 		steps := 0
-		for n := 0; ; n += stride {
+		for n := 0; ; n += stride() {
 			c := gold(t)
 			c.set("web-1", "backup=no")
 			c.Jump(c.Now().Add(time.Minute))

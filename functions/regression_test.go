@@ -569,8 +569,8 @@ func TestAYearInSeveralZones(t *testing.T) {
 		s.Cloud.SetServerMetadata(s.Seeded.Servers[server], map[string]string{"backup": strings.ReplaceAll(server, "-", "")})
 	}
 	days := 370
-	if stride > 1 {
-		days = 40 // the leap day and the first changes of the clocks, under the race detector
+	if testing.Short() {
+		days = 40 // the leap day and the first changes of the clocks
 	}
 	// All zones have had the slot of their day by 18:00 UTC, but for Lord Howe's, which
 	// is that of the day after.
@@ -616,7 +616,10 @@ func TestTenThousandServersOptIn(t *testing.T) {
 	redis := services.RedisServer(t) // with ten thousand of anything, the embedded one is slow
 	redis.FlushAll()
 	const projects, most = 20, 100
-	each := 500 / min(stride, 5) // two thousand of them under the race detector
+	each := 500
+	if testing.Short() {
+		each = 100
+	}
 	s := tell(t, world.Options{Deaf: true, Environ: []string{"STAFFELN_REDIS_URL=" + redis.URL(), "STAFFELN_MAX_RUNNING=100", "STAFFELN_RECONCILE_PERIOD=24h", "STAFFELN_BACKUPS_PERIOD=24h"},
 		Cloud: simcloud.Options{Workers: -1, Quota: unlimited, BackupTime: func(simcloud.Volume, bool) time.Duration { return time.Minute }}}).quiet()
 	var ids []string
@@ -1003,7 +1006,7 @@ func TestTheHostsZoneDoesNotMatter(t *testing.T) {
 		return
 	}
 	again := []string{t.Name(), "TestFromOptingInToTheSecondSlot"}
-	if stride == 1 { // under the race detector it takes long
+	if !testing.Short() {
 		again = append(again, "TestEverythingFailed")
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.v", "-test.count=1", "-test.run=^("+strings.Join(again, "|")+")$")

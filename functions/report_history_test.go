@@ -486,7 +486,7 @@ func TestKilledWhileADigestIsToldToItsOwners(t *testing.T) {
 	for _, addressing := range []string{"each", "blind"} {
 		for _, deaf := range []bool{false, true} {
 			steps := 0
-			for n := 0; ; n += stride {
+			for n := 0; ; n += stride() {
 				c := write(t, world.Options{Environ: []string{three, "STAFFELN_REPORT_ADDRESSING=" + addressing,
 					"STAFFELN_BACKUP_PERIOD=10 * * * *", "STAFFELN_REPORT_PERIOD=1h", "STAFFELN_FULL_BACKUP_DEPTH=0", "STAFFELN_RETENTION_TIME=20min"}})
 				c.quiet()
@@ -561,7 +561,7 @@ func TestTheOperatorsDigest(t *testing.T) {
 
 func TestKilledWhileTheOperatorsAreTold(t *testing.T) {
 	for _, deaf := range []bool{false, true} {
-		for n := 0; ; n += stride {
+		for n := 0; ; n += stride() {
 			c := write(t, world.Options{Environ: []string{"STAFFELN_REPORT_OPERATORS=ops@example.org,night@example.org", "STAFFELN_REPORT_RECIPIENTS=owner@example.org",
 				"STAFFELN_BACKUP_PERIOD=10 * * * *", "STAFFELN_REPORT_PERIOD=1h"}})
 			c.quiet()

@@ -722,8 +722,8 @@ func digestsOnce(s *scene) {
 	env := s.digests(office.port, map[string]string{
 		"STAFFELN_INCLUDE_PROJECTS": only(p), "STAFFELN_BACKUP_PERIOD": s.cloud.beat.String(),
 		"STAFFELN_FULL_BACKUP_DEPTH": "1000",
-		"STAFFELN_REPORT_PERIOD": "5s",
-		"STAFFELN_TEMPLATES":     templates,
+		"STAFFELN_REPORT_PERIOD":     "5s",
+		"STAFFELN_TEMPLATES":         templates,
 	})
 	run := s.start(env, impatient)
 

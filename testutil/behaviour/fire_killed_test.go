@@ -19,6 +19,7 @@ import (
 // backups, tracking them, removing old ones, sending digests. Left alone after that
 // it is as if nothing had been.
 func TestFireKilled(t *testing.T) {
+	long(t)
 	t.Parallel()
 	alongside(t, map[string]func(*testing.T){
 		"One process":                       func(t *testing.T) { killedInALoop(t, 1) },

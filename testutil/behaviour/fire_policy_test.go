@@ -21,6 +21,7 @@ import (
 // strangers do there, Cinder is answered, rightly and before its users give up;
 // and when they are gone nothing of it is left.
 func TestFirePolicyPort(t *testing.T) {
+	long(t)
 	t.Parallel()
 	b := ignite(t, nil)
 	m := b.machines(3)

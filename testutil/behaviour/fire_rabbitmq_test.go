@@ -18,6 +18,7 @@ import (
 // found when it is back, although the program would not come round to it for an
 // hour, and notifications arrive again.
 func TestFireRabbitMQ(t *testing.T) {
+	long(t)
 	t.Parallel()
 	alongside(t, map[string]func(*testing.T){
 		"It is stopped, and started again a while later":                   brokerStopped,

@@ -11,6 +11,7 @@ import (
 // Redis fails in every way a Redis fails: nothing is started twice, nothing is
 // forgotten, and it is told while it lasts.
 func TestFireRedis(t *testing.T) {
+	long(t)
 	t.Parallel()
 	alongside(t, map[string]func(*testing.T){
 		"It is stopped and started again with what it held":                     redisStopped,

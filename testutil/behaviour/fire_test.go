@@ -29,6 +29,14 @@ import (
 // about speed, and the machine may be busy.
 const patient = 5 * time.Minute
 
+// long leaves a test to `make test-long`. testutil/gotest lists what was left.
+func long(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes minutes: make test-long")
+	}
+}
+
 // A blaze is a scene of such a test: a cloud with one project of its own, a vhost,
 // and, when asked for, a Redis.
 type blaze struct {

@@ -179,8 +179,6 @@ func (p *process) hears() string {
 	return ""
 }
 
-// prepare is the program with a free address for its health; an empty value
-// leaves a variable out.
 // quick makes the program look every second for what is due, and wait for mail servers no
 // longer than a test can.
 var quick = []string{
@@ -191,6 +189,8 @@ var quick = []string{
 // impatient makes digests not wait for runs, where there are always some under way.
 const impatient = "--patience=1ms"
 
+// prepare is the program with a free address for its health; an empty value
+// leaves a variable out.
 func (s *scene) prepare(env map[string]string, args ...string) *process {
 	s.t.Helper()
 	if args[0] == "run" {

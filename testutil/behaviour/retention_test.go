@@ -190,7 +190,7 @@ func (s *scene) history(p *project, env map[string]string, fulls int, volumes ..
 	}
 	if open() != "" {
 		env["STAFFELN_BACKUP_PERIOD"] = s.settings(nil)["STAFFELN_BACKUP_PERIOD"]
-		run = s.start(env)
+		run = s.start(env, "--every-retention=1h")
 		p.until(2*time.Minute, "all runs are over", open)
 		stop()
 		rows = p.settled()

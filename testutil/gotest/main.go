@@ -71,7 +71,7 @@ type took struct {
 type report struct {
 	output          map[string][]string // of what is not over yet, by package and test
 	tests, packages []took
-	failed          []string
+	failed, skipped []string
 }
 
 func (r *report) read(in io.Reader, out io.Writer) {
@@ -109,6 +109,9 @@ func (r *report) take(e event, out io.Writer) {
 		r.failed = append(r.failed, strings.TrimSpace(name+" "+e.Test))
 	}
 	delete(r.output, id)
+	if e.Action == "skip" && e.Test != "" {
+		r.skipped = append(r.skipped, name+" "+e.Test)
+	}
 	switch {
 	case e.Test == "":
 		fmt.Fprintf(out, "%-4s %7.1fs  %s\n", e.Action, e.Elapsed, name)
@@ -141,6 +144,10 @@ func (r *report) summary(out io.Writer, started string, whole time.Duration) {
 		names[i] = fmt.Sprintf("%d × %s", count[name], name)
 	}
 	fmt.Fprintf(out, "\nservers started: %s\n", cmp.Or(strings.Join(names, ", "), "none"))
+	slices.Sort(r.skipped)
+	for _, name := range r.skipped {
+		fmt.Fprintln(out, "skipped:", name)
+	}
 	for _, name := range r.failed {
 		fmt.Fprintln(out, "FAILED:", name)
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // A test that fails is shown with its output, one that passes is not, and the end says what
-// took longest and what was started.
+// took longest, what was started and what was skipped.
 func TestReport(t *testing.T) {
 	const stream = `{"Action":"run","Package":"staffeln/a","Test":"TestWell"}
 {"Action":"output","Package":"staffeln/a","Test":"TestWell","Output":"said by the good one\n"}
@@ -16,6 +16,7 @@ func TestReport(t *testing.T) {
 {"Action":"output","Package":"staffeln/a","Test":"TestIll","Output":"said by the bad one\n"}
 {"Action":"fail","Package":"staffeln/a","Test":"TestIll/part","Elapsed":9}
 {"Action":"fail","Package":"staffeln/a","Test":"TestIll","Elapsed":9}
+{"Action":"skip","Package":"staffeln/a","Test":"TestLong","Elapsed":0}
 {"Action":"fail","Package":"staffeln/a","Elapsed":12}
 {"ImportPath":"staffeln/b","Action":"build-output","Output":"b.go:1: does not compile\n"}
 not json
@@ -35,12 +36,14 @@ the slowest packages:
 the slowest tests:
       9.0s  a TestIll
       2.5s  a TestWell
+      0.0s  a TestLong
 
 servers started: 1 × rabbitmq-server, 2 × redis-server
+skipped: a TestLong
 FAILED: a TestIll/part
 FAILED: a TestIll
 FAILED: a
-2 tests in 1m0s
+3 tests in 1m0s
 `
 	if got := out.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -72,6 +71,13 @@ func Redis(tb testing.TB) *redis.Client {
 		sharedRedis.free = append(sharedRedis.free, db)
 	})
 	return rdb
+}
+
+// RedisURL is the address of such a database, in the form of STAFFELN_REDIS_URL.
+func RedisURL(tb testing.TB) string {
+	tb.Helper()
+	o := Redis(tb).Options()
+	return fmt.Sprintf("redis://%s/%d", o.Addr, o.DB)
 }
 
 // RedisCluster is a client of a real Redis Cluster of three masters, empty. It is
@@ -257,13 +263,10 @@ func (p *RedisProcess) start() error {
 	p.log = &redisLog{}
 	p.cmd = exec.Command("redis-server", p.args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	// It dies with the test process, however that ends. The kernel ties this to
-	// the thread that started it, so that thread must stay.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd, done := p.cmd, make(chan struct{})
 	p.done = done
 	p.mu.Unlock()
-	if err := startRedisThere(cmd.Start); err != nil {
+	if err := process(cmd); err != nil {
 		close(done)
 		return fmt.Errorf("redis-server: %w", err)
 	}
@@ -292,24 +295,6 @@ func (p *RedisProcess) start() error {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-}
-
-// redisStarter runs what it is sent on a thread that never ends.
-var redisStarter = sync.OnceValue(func() chan func() {
-	work := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range work {
-			f()
-		}
-	}()
-	return work
-})
-
-func startRedisThere(f func() error) error {
-	err := make(chan error)
-	redisStarter() <- func() { err <- f() }
-	return <-err
 }
 
 // startRedisCluster starts three masters that share the slots. Their folders hold

@@ -47,9 +47,13 @@ func TestHistoriesThatOnceBrokeAPromise(t *testing.T) {
 	}
 }
 
-// Whatever happens, in any order: every promise is kept. `make soak` plays many
-// more.
+// Whatever happens, in any order: every promise is kept. `make test-long` plays 200 histories,
+// `make soak` as many as there is time for.
 func TestRandomHistories(t *testing.T) {
+	histories := 200
+	if testing.Short() {
+		histories = 6
+	}
 	var out strings.Builder
 	s := &simulate.Soak{Seed: 1, Histories: histories, Workers: 2, Redis: start(t, 2), Out: &out}
 	if err := s.Run(t.Context()); err != nil {

@@ -289,5 +289,5 @@ func (w *World) Reconfigure(environ ...string) error {
 	return nil
 }
 
-// Empty empties Redis.
-func (w *World) Empty(ctx context.Context) error { return w.Home.Redis.FlushAll(ctx).Err() }
+// Empty empties the world's database in Redis.
+func (w *World) Empty(ctx context.Context) error { return w.Home.Redis.FlushDB(ctx).Err() }
