@@ -18,10 +18,12 @@ type Blackouts []Blackout
 
 var weekdays = [...]string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
 
-const blackoutGrammar = "want [DAY|DAY-DAY,...] HH:MM-HH:MM, several parted by semicolons, such as mon-fri 08:00-18:00; 23:30-00:30"
+const blackoutGrammar = "want [DAY|DAY-DAY,...] HH:MM-HH:MM, several separated by semicolons, " +
+	"such as mon-fri 08:00-18:00; 23:30-00:30; sun 00:00-24:00"
 
-// ParseBlackouts reads "mon-fri 08:00-18:00; 23:30-00:30". Days are those on which
-// the stretch begins; without days it is every day. Nothing means none.
+// ParseBlackouts reads "mon-fri 08:00-18:00; 23:30-00:30; sun 00:00-24:00". The days are
+// those on which the stretch begins; without days it begins every day. A stretch whose end
+// is not after its beginning ends on the next day. An empty text means no blackouts.
 func ParseBlackouts(s string) (Blackouts, error) {
 	var all Blackouts
 	for part := range strings.SplitSeq(s, ";") {
@@ -35,16 +37,24 @@ func ParseBlackouts(s string) (Blackouts, error) {
 			days, hours = "sun-sat", part
 		}
 		from, to, ok := strings.Cut(hours, "-")
-		start, err1 := time.Parse("15:04", from)
-		end, err2 := time.Parse("15:04", to)
-		if !ok || err1 != nil || err2 != nil || start.Equal(end) || !b.on(days) {
+		var ok1, ok2 bool
+		b.from, ok1 = timeOfDay(from)
+		b.to, ok2 = timeOfDay(to)
+		if to == "24:00" {
+			b.to, ok2 = 24*time.Hour, true
+		}
+		if !ok || !ok1 || !ok2 || b.from == b.to || !b.on(days) {
 			return nil, fmt.Errorf("%.60q is not a blackout: %s", part, blackoutGrammar)
 		}
-		midnight := time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
-		b.from, b.to = start.Sub(midnight), end.Sub(midnight)
 		all = append(all, b)
 	}
 	return all, nil
+}
+
+// timeOfDay reads HH:MM, as the time since midnight.
+func timeOfDay(s string) (time.Duration, bool) {
+	t, err := time.Parse("15:04", s)
+	return time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute, err == nil
 }
 
 func (b *Blackout) on(days string) bool {

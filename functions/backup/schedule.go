@@ -1,8 +1,10 @@
 package backup
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -48,7 +50,7 @@ func ParseSchedule(s string) (Schedule, error) {
 		if len(words) > 100 || strings.ContainsAny(words, "@=") || len(strings.Fields(words)) != 5 {
 			return Schedule{}, bad
 		}
-		spec, err := cron.ParseStandard(words)
+		spec, err := cron.ParseStandard(sundays(words))
 		if err != nil {
 			return Schedule{}, fmt.Errorf("%w (cron: %w)", bad, err)
 		}
@@ -68,6 +70,33 @@ func ParseSchedule(s string) (Schedule, error) {
 	}
 	sched.every = every
 	return sched, nil
+}
+
+// toSunday is a range of cron's days of the week that ends with 7.
+var toSunday = regexp.MustCompile(`^([0-6])-7(?:/([1-9]))?$`)
+
+// sundays writes the 7 of the day of the week as 0: Vixie cron's users know both for Sunday,
+// and the library knows 0 only. Anything else in the five fields stays.
+func sundays(words string) string {
+	fields := strings.Fields(words)
+	var days []string
+	for part := range strings.SplitSeq(fields[4], ",") {
+		m := toSunday.FindStringSubmatch(part)
+		if m == nil {
+			if part == "7" {
+				part = "0"
+			}
+			days = append(days, part)
+			continue
+		}
+		from, _ := strconv.Atoi(m[1])
+		step, _ := strconv.Atoi(cmp.Or(m[2], "1"))
+		for day := from; day <= 7; day += step {
+			days = append(days, strconv.Itoa(day%7))
+		}
+	}
+	fields[4] = strings.Join(days, ",")
+	return strings.Join(fields, " ")
 }
 
 // parsePeriod reads Go's durations and, since nobody counts a week in hours, whole

@@ -68,9 +68,9 @@ func (l *loader) check(c Config) {
 	l.checkPolicy(c)
 	l.checkReport(c)
 	l.checkMail(c)
-	l.checkAddress("LISTEN", c.Listen)
+	l.checkAddress("LISTEN", c.Listen, "")
 	if c.MetricsListen != Off {
-		l.checkAddress("METRICS_LISTEN", c.MetricsListen)
+		l.checkAddress("METRICS_LISTEN", c.MetricsListen, ", or off")
 		if _, port, _ := net.SplitHostPort(c.Listen); c.Listen == c.MetricsListen && port != "0" {
 			l.about("METRICS_LISTEN", "want another address than STAFFELN_LISTEN's")
 		}
@@ -222,10 +222,10 @@ func isPort(s string) bool {
 	return err == nil && n > 0
 }
 
-func (l *loader) checkAddress(key, address string) {
+func (l *loader) checkAddress(key, address, or string) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || (port != "0" && !isPort(port)) || strings.ContainsAny(host, " /") {
-		l.about(key, "want HOST:PORT such as 127.0.0.1:8808, [::1]:8808 or :8808, the port a number")
+		l.about(key, "want HOST:PORT"+or+", such as 127.0.0.1:8808, [::1]:8808 or :8808, the port a number")
 	}
 }
 

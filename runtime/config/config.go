@@ -163,7 +163,7 @@ type Config struct {
 	APITimeout time.Duration `env:"API_TIMEOUT" envDefault:"60s" unit:"duration" min:"1s"`
 	// Into how many parts the work is split. All processes must have the same number. To change
 	// it, stop all of them and empty Redis.
-	Shards int `env:"SHARDS" envDefault:"16" unit:"shards" min:"1" max:"1024"`
+	Shards int `env:"SHARDS" envDefault:"16" unit:"shards" min:"1" max:"1000"`
 
 	// When a period of the digests ends. The digest then tells what happened in it.
 	ReportPeriod backup.Schedule `env:"REPORT_PERIOD" envDefault:"daily@06:00" unit:"like BACKUP_PERIOD" group:"Digests"`

@@ -49,7 +49,7 @@ func New(rdb redis.UniversalClient, o Options) *Ledger {
 	if o.Prefix == "" {
 		o.Prefix = "staffeln"
 	}
-	return &Ledger{rdb: rdb, keys: keys{prefix: o.Prefix, shards: min(o.Shards, 1000)}, lookup: &lookup{rdb: rdb}}
+	return &Ledger{rdb: rdb, keys: keys{prefix: o.Prefix, shards: o.Shards}, lookup: &lookup{rdb: rdb}}
 }
 
 // Shards is in how many parts the work is split; they count from 0.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -106,7 +107,7 @@ func (r *report) take(e event, out io.Writer) {
 	}
 	if e.Action == "fail" {
 		fmt.Fprint(out, strings.Join(r.output[id], ""))
-		r.failed = append(r.failed, strings.TrimSpace(name+" "+e.Test))
+		r.failed = append(r.failed, strings.TrimSpace(name+" "+e.Test)+said(r.output[id]))
 	}
 	delete(r.output, id)
 	if e.Action == "skip" && e.Test != "" {
@@ -119,6 +120,23 @@ func (r *report) take(e event, out io.Writer) {
 	case !strings.Contains(e.Test, "/"): // a subtest is in its test's time
 		r.tests = append(r.tests, took{name + " " + e.Test, e.Elapsed})
 	}
+}
+
+// complaint is a line that a test wrote by Log or Error, panicked with, or was stopped by.
+var complaint = regexp.MustCompile(`^\s+[\w/]+\.go:\d+: |^panic: |^WARNING: DATA RACE`)
+
+// said are the last complaints in the output of a test that failed, each on a line of its own:
+// whoever sees only the end of a long report finds there what was wrong.
+func said(output []string) string {
+	const most, width = 5, 400
+	var all []string
+	for _, line := range output {
+		if complaint.MatchString(line) {
+			line = strings.TrimSpace(line)
+			all = append(all, "\n    "+line[:min(len(line), width)])
+		}
+	}
+	return strings.Join(all[max(0, len(all)-most):], "")
 }
 
 func (r *report) summary(out io.Writer, started string, whole time.Duration) {

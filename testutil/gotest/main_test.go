@@ -14,6 +14,7 @@ func TestReport(t *testing.T) {
 {"Action":"output","Package":"staffeln/a","Test":"TestWell","Output":"said by the good one\n"}
 {"Action":"pass","Package":"staffeln/a","Test":"TestWell","Elapsed":2.5}
 {"Action":"output","Package":"staffeln/a","Test":"TestIll","Output":"said by the bad one\n"}
+{"Action":"output","Package":"staffeln/a","Test":"TestIll","Output":"    ill_test.go:7: it is 3, want 4\n"}
 {"Action":"fail","Package":"staffeln/a","Test":"TestIll/part","Elapsed":9}
 {"Action":"fail","Package":"staffeln/a","Test":"TestIll","Elapsed":9}
 {"Action":"skip","Package":"staffeln/a","Test":"TestLong","Elapsed":0}
@@ -26,6 +27,7 @@ not json
 	r.read(strings.NewReader(stream), &out)
 	r.summary(&out, "redis-server\nrabbitmq-server\nredis-server\n", time.Minute)
 	const want = `said by the bad one
+    ill_test.go:7: it is 3, want 4
 fail    12.0s  a
 b.go:1: does not compile
 not json
@@ -42,6 +44,7 @@ servers started: 1 × rabbitmq-server, 2 × redis-server
 skipped: a TestLong
 FAILED: a TestIll/part
 FAILED: a TestIll
+    ill_test.go:7: it is 3, want 4
 FAILED: a
 3 tests in 1m0s
 `
