@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"hash/fnv"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -72,27 +71,25 @@ func ParseSchedule(s string) (Schedule, error) {
 	return sched, nil
 }
 
-// toSunday is a range of cron's days of the week that ends with 7.
-var toSunday = regexp.MustCompile(`^([0-6])-7(?:/([1-9]))?$`)
-
-// sundays writes the 7 of the day of the week as 0: Vixie cron's users know both for Sunday,
-// and the library knows 0 only. Anything else in the five fields stays.
+// sundays writes the 7 of the day of the week as 0: users of Vixie cron know both for Sunday,
+// and the library knows 0 only. It leaves everything else in the five fields as it is.
 func sundays(words string) string {
 	fields := strings.Fields(words)
 	var days []string
 	for part := range strings.SplitSeq(fields[4], ",") {
-		m := toSunday.FindStringSubmatch(part)
-		if m == nil {
-			if part == "7" {
-				part = "0"
-			}
+		span, by, _ := strings.Cut(part, "/")
+		first, isRange := strings.CutSuffix(span, "-7")
+		from, err1 := strconv.ParseUint(first, 10, 3)
+		step, err2 := strconv.ParseUint(cmp.Or(by, "1"), 10, 3)
+		switch {
+		case part == "7":
+			days = append(days, "0")
+		case !isRange || err1 != nil || err2 != nil || step == 0:
 			days = append(days, part)
-			continue
-		}
-		from, _ := strconv.Atoi(m[1])
-		step, _ := strconv.Atoi(cmp.Or(m[2], "1"))
-		for day := from; day <= 7; day += step {
-			days = append(days, strconv.Itoa(day%7))
+		default:
+			for day := from; day <= 7; day += step {
+				days = append(days, strconv.FormatUint(day%7, 10))
+			}
 		}
 	}
 	fields[4] = strings.Join(days, ",")

@@ -104,7 +104,7 @@ type Config struct {
 	// The starts of a slot are spread over this time, at most half of the period, by a hash of the
 	// volume's id. 0 starts all at once.
 	SpreadWindow time.Duration `env:"SPREAD_WINDOW" envDefault:"1h" unit:"duration" min:"0s" max:"168h" group:"When"`
-	// No backup starts in these times. none is no blackout.
+	// No backup starts in these times. A whole day is `sun 00:00-24:00`. none is no blackout.
 	Blackout backup.Blackouts `env:"BLACKOUT" unit:"[DAY|DAY-DAY,...] HH:MM-HH:MM, by semicolons"`
 	// How often the ledger is compared with all servers and volumes. A change that no notification
 	// told of is found after this time at the latest.
