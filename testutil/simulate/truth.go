@@ -8,6 +8,7 @@ import (
 
 	"staffeln/functions"
 	"staffeln/functions/backup"
+	"staffeln/functions/keep"
 	"staffeln/testutil/simcloud"
 )
 
@@ -118,7 +119,7 @@ func (p *play) removing(id string) {
 	keeps := true
 	for _, policy := range p.candidates() {
 		holding.Policy = policy
-		for _, f := range backup.Retain(holding, now) {
+		for _, f := range keep.Decide(holding, now) {
 			if f.Backup.ID == id {
 				keeps = keeps && f.Keep && !f.Broken && !(blind && f.Hostage)
 			}
@@ -170,8 +171,9 @@ func (p *play) candidates() (all []*backup.Policy) {
 }
 
 // holding is the truth about a volume's backups in a project.
-func (p *play) holding(project, volume string, all []simcloud.Backup) backup.Holding {
-	h := backup.Holding{Project: project, Volume: volume, Orphan: p.Settings.Orphan}
+func (p *play) holding(project, volume string, all []simcloud.Backup) keep.Holding {
+	h := keep.Holding{Project: project, Volume: volume, Orphan: p.Settings.Orphan,
+		LastSlot: p.Now().AddDate(100, 0, 0)} // as if every slot were over
 	if v, lives := p.Cloud.Volume(volume); !lives || v.Project != project {
 		h.Gone = p.history.Start
 	}

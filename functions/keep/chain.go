@@ -1,17 +1,21 @@
-package backup
+package keep
 
 import (
+	"cmp"
 	"maps"
 	"slices"
+
+	"staffeln/functions/backup"
 )
 
-// settled says that an incremental could have been built on it at any time since.
-func settled(b CinderBackup) bool { return b.Status == "available" || b.Status == "restoring" }
+// complete says that it is a restore point: an incremental could have been built on it at any
+// time since.
+func complete(b backup.CinderBackup) bool { return b.Status == "available" || b.Status == "restoring" }
 
 // lineal says that something may build on it: Cinder builds on what is available
 // only (cinder/backup/api.py, create), so on nothing that failed or is still being
 // made, unless it says itself that something does.
-func lineal(b CinderBackup) bool {
+func lineal(b backup.CinderBackup) bool {
 	return b.Dependents || b.Status != "error" && b.Status != "creating"
 }
 
@@ -51,11 +55,11 @@ func lineageOf(items []*item, parents map[string]string) *lineage {
 		l.groups[it.group].to = i + 1
 		if !it.b.Incremental {
 			it.chain = it.b.ID
-			if settled(it.b) {
+			if complete(it.b) {
 				l.whole[it.group], chain = true, it.b.ID
 			}
 		} else {
-			chain = or(chain, it.b.ID) // its full backup is not there
+			chain = cmp.Or(chain, it.b.ID) // its full backup is not there
 			it.chain = chain
 			l.ids = append(l.ids, it.b.ID)
 		}

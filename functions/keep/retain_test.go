@@ -1,9 +1,11 @@
-package backup
+package keep
 
 import (
 	"slices"
 	"strings"
 	"testing"
+
+	"staffeln/functions/backup"
 )
 
 // now of all tables that say nothing else.
@@ -17,7 +19,7 @@ type retainCase struct {
 	want    string // the fates
 }
 
-func runRetain(t *testing.T, cases []retainCase, change func(*Holding)) {
+func runDecide(t *testing.T, cases []retainCase, change func(*Holding)) {
 	t.Helper()
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -26,13 +28,13 @@ func runRetain(t *testing.T, cases []retainCase, change func(*Holding)) {
 			if change != nil {
 				change(&h)
 			}
-			same(t, tellFates(Retain(h, on(today))), lines(c.want))
+			same(t, tellFates(Decide(h, on(today))), lines(c.want))
 		})
 	}
 }
 
 func TestRetentionTime(t *testing.T) {
-	runRetain(t, []retainCase{
+	runDecide(t, []retainCase{
 		{"a backup stays for its retention time, and goes when that is over", "F1@15d F2@14d F3@13d F4@1h", "keep=2w", "keep=2w", `
 			-F1 older than 2w
 			-F2 older than 2w
@@ -77,7 +79,7 @@ func TestRetentionTimeByTheCalendar(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := held(t, "F1@"+c.made+" F2@2030-01-01T00:00", "keep="+c.keep+", zone="+c.zone, on(today))
 			end := on(c.until)
-			before, at := Retain(h, end.Add(-1))[0], Retain(h, end)[0]
+			before, at := Decide(h, end.Add(-1))[0], Decide(h, end)[0]
 			if !before.Keep || !before.Until.Equal(end) || at.Keep {
 				t.Errorf("stays until %s; a moment before %v, then %v", before.Until, before.Keep, at.Keep)
 			}
@@ -86,7 +88,7 @@ func TestRetentionTimeByTheCalendar(t *testing.T) {
 }
 
 func TestFrozenAndCurrentPolicy(t *testing.T) {
-	runRetain(t, []retainCase{
+	runDecide(t, []retainCase{
 		{"a policy that was lengthened counts at once", "F1@20d F2@1h", "keep=2w", "keep=30d", `
 			+F1 younger than 30d by the current policy until 2026-12-02T12:00
 			+F2 younger than 2w, the newest complete restore point`},
@@ -131,7 +133,7 @@ func TestFrozenAndCurrentPolicy(t *testing.T) {
 }
 
 func TestArchiveRulesOfSeveralPolicies(t *testing.T) {
-	runRetain(t, []retainCase{
+	runDecide(t, []retainCase{
 		{"those that were made under other rules count, too, and push the old ones out",
 			"F1@5d F2@4d F3@3d F4@2d{rules=daily=4} F5@1d{rules=daily=4} F6@1h{rules=daily=4}", "keep=1h, rules=daily=4", "keep=1h, rules=daily=2", `
 			-F1 older than 1h, beyond daily=4, beyond daily=2
@@ -213,7 +215,7 @@ func TestArchiveRulesOfSeveralPolicies(t *testing.T) {
 
 // Frozen rules that are not the current ones keep a backup for their own span.
 func TestFrozenRulesLapse(t *testing.T) {
-	runRetain(t, []retainCase{
+	runDecide(t, []retainCase{
 		{"while they are the current ones they have restic's meaning, however old", "F1@2025-01-31T10:00 F2@2025-02-28T10:00 F3@2025-03-31T10:00", "keep=1h, rules=monthly=3", "keep=1h, rules=monthly=3", `
 			+F1 monthly 3 of 3
 			+F2 monthly 2 of 3
@@ -273,7 +275,7 @@ func TestFrozenRulesLapse(t *testing.T) {
 			+F2 daily 2 of 30 until 2026-11-22 until 22T13:30
 			+F3 daily 1 of 30, monthly 1 of 1 until 2026-11-23, the newest complete restore point`},
 	}, nil)
-	runRetain(t, []retainCase{
+	runDecide(t, []retainCase{
 		{"of a deleted volume, last=3 keeps none", "F1@3d F2@2d", "keep=1d, rules=last=3", "", `
 			-F1 older than 1d, last=3 no longer its volume's rule
 			-F2 older than 1d, last=3 no longer its volume's rule, its volume gone since 2026-11-21T12:00:00Z`},
@@ -292,8 +294,8 @@ func TestRulesOfADeletedVolume(t *testing.T) {
 	for {
 		// What goes is gone at once, and time passes to when something changes.
 		next := now
-		var left []CinderBackup
-		for _, f := range Retain(h, now) {
+		var left []backup.CinderBackup
+		for _, f := range Decide(h, now) {
 			if f.Keep {
 				left = append(left, f.Backup)
 				if next.Equal(now) || f.Until.Before(next) {
@@ -302,7 +304,7 @@ func TestRulesOfADeletedVolume(t *testing.T) {
 			}
 		}
 		h.Backups = left
-		got = append(got, now.Format("2006-01-02 ")+kept(Retain(h, now)))
+		got = append(got, now.Format("2006-01-02 ")+kept(Decide(h, now)))
 		if len(left) == 0 {
 			break
 		}
@@ -319,7 +321,7 @@ func TestRulesOfADeletedVolume(t *testing.T) {
 // What lies in the archive container is what a monthly and a yearly rule keep of
 // its month and year.
 func TestArchivedPoints(t *testing.T) {
-	runRetain(t, []retainCase{
+	runDecide(t, []retainCase{
 		{"the archived one of a month rather than its newest",
 			"F1@2026-10-01T02:00{archived=month} F2@2026-10-02T02:00 I3@2026-10-31T02:00 F4@01T02:00{archived=month} F5@02T02:00 I6@22T02:00", "keep=1d, rules=monthly=12", "keep=1d, rules=monthly=12", `
 			+F1 monthly 2 of 12
@@ -373,7 +375,7 @@ func TestArchivedPoints(t *testing.T) {
 }
 
 func TestParents(t *testing.T) {
-	runRetain(t, []retainCase{
+	runDecide(t, []retainCase{
 		{"a chain stays for its youngest", "F1@96h I1@72h I2@30h F2@12h", "keep=2d", "", `
 			+F1 incremental I2 builds on it until 23T06:00
 			+I1 incremental I2 builds on it until 23T06:00
@@ -457,7 +459,7 @@ func TestOthersChildren(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got, hostages []string
-			for _, f := range Retain(held(t, c.backups, "keep=2d", now), now) {
+			for _, f := range Decide(held(t, c.backups, "keep=2d", now), now) {
 				f.Until = now.AddDate(-1000, 0, 0).Add(-1)
 				line, _, _ := strings.Cut(tellFates([]Fate{f}), " until ")
 				got = append(got, strings.TrimSpace(line))
@@ -490,7 +492,7 @@ func TestToldParents(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := held(t, c.backups, "keep=2d", now)
 			h.Parents = c.parents
-			fates := Retain(h, now)
+			fates := Decide(h, now)
 			same(t, kept(fates), c.want)
 			for _, f := range fates {
 				if f.Hostage {
@@ -502,7 +504,7 @@ func TestToldParents(t *testing.T) {
 	t.Run("what keeps it longest is named", func(t *testing.T) {
 		h := held(t, "F1@10d I1@40h F2@9h I3@1h", "keep=2d", now)
 		h.Parents = map[string]string{"I3": "F1"}
-		same(t, tellFates(Retain(h, now)[:2]), "+F1 incremental I3 builds on it\n+I1 younger than 2d until 22T20:00\n")
+		same(t, tellFates(Decide(h, now)[:2]), "+F1 incremental I3 builds on it\n+I1 younger than 2d until 22T20:00\n")
 	})
 }
 
@@ -519,16 +521,16 @@ func TestHold(t *testing.T) {
 		{"lifted", "-hold", "F2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			same(t, kept(Retain(held(t, "F1@10d{"+c.hold+"} F2@1h", "keep=2d", now), now)), c.want)
+			same(t, kept(Decide(held(t, "F1@10d{"+c.hold+"} F2@1h", "keep=2d", now), now)), c.want)
 		})
 	}
-	runRetain(t, []retainCase{{"a hold keeps a broken one, too", "F1@10d:error{hold} F2@1h", "keep=2d", "", `
+	runDecide(t, []retainCase{{"a hold keeps a broken one, too", "F1@10d:error{hold} F2@1h", "keep=2d", "", `
 		+F1 hold
 		+F2 younger than 2d, the newest complete restore point`}}, nil)
 }
 
 func TestStatuses(t *testing.T) {
-	runRetain(t, []retainCase{
+	runDecide(t, []retainCase{
 		{"what Cinder is busy with is left alone", "F1@10d:restoring F2@9d:creating F3@8d:deleting F4@1h", "keep=2d", "", `
 			+F1 being restored from
 			+F2 being made
@@ -556,7 +558,7 @@ func TestStatuses(t *testing.T) {
 			-F5 it never became complete: cinder: status error without a reason
 			+F6 being made`},
 	}, nil)
-	runRetain(t, []retainCase{{"while a run is open nothing goes", "F1@10d F2@9d:error F3@1h", "keep=2d", "", `
+	runDecide(t, []retainCase{{"while a run is open nothing goes", "F1@10d F2@9d:error F3@1h", "keep=2d", "", `
 		+F1 a run of its volume is under way
 		+F2 a run of its volume is under way
 		+F3 a run of its volume is under way, younger than 2d, the newest complete restore point`}},
@@ -568,24 +570,24 @@ func TestUnreadable(t *testing.T) {
 	now := on(today)
 	for _, c := range []struct{ name, metadata, want string }{
 		{"all is there", "", ""},
-		{"no retention time", "-" + MetaRetention, "metadata __staffeln_retention is missing"},
-		{"an empty one", MetaRetention + "=", "metadata __staffeln_retention is missing"},
-		{"one that stopped a whole cloud once", MetaRetention + "=9999y", `metadata __staffeln_retention="9999y" cannot be read`},
-		{"a word", MetaRetention + "=forever", `metadata __staffeln_retention="forever" cannot be read`},
-		{"none", MetaRetention + "=0", `metadata __staffeln_retention="0" cannot be read`},
-		{"no zone", "-" + MetaZone, "metadata __staffeln_zone is missing"},
-		{"a zone that is not on any map", MetaZone + "=Europe/Atlantis", `metadata __staffeln_zone="Europe/Atlantis" cannot be read`},
-		{"whichever zone this machine is in", MetaZone + "=Local", `metadata __staffeln_zone="Local" cannot be read`},
-		{"a file", MetaZone + "=../../etc/passwd", `metadata __staffeln_zone="../../etc/passwd" cannot be read`},
-		{"a date that is none", MetaKeepUntil + "=tomorrow", `metadata __staffeln_keep_until="tomorrow" cannot be read`},
-		{"an empty date", MetaKeepUntil + "=", `metadata __staffeln_keep_until="" cannot be read`},
-		{"no date at all: the retention time says it", "-" + MetaKeepUntil, ""},
-		{"rules that are none", MetaRules + "=sometimes", `metadata __staffeln_archive_rules="sometimes" cannot be read`},
-		{"no rules at all: it was made before there were any", "-" + MetaRules, ""},
-		{"a long value", MetaRetention + "=" + strings.Repeat("x", 200), `metadata __staffeln_retention="` + strings.Repeat("x", 40) + `" cannot be read`},
+		{"no retention time", "-" + backup.MetaRetention, "metadata __staffeln_retention is missing"},
+		{"an empty one", backup.MetaRetention + "=", "metadata __staffeln_retention is missing"},
+		{"one that stopped a whole cloud once", backup.MetaRetention + "=9999y", `metadata __staffeln_retention="9999y" cannot be read`},
+		{"a word", backup.MetaRetention + "=forever", `metadata __staffeln_retention="forever" cannot be read`},
+		{"none", backup.MetaRetention + "=0", `metadata __staffeln_retention="0" cannot be read`},
+		{"no zone", "-" + backup.MetaZone, "metadata __staffeln_zone is missing"},
+		{"a zone that is not on any map", backup.MetaZone + "=Europe/Atlantis", `metadata __staffeln_zone="Europe/Atlantis" cannot be read`},
+		{"whichever zone this machine is in", backup.MetaZone + "=Local", `metadata __staffeln_zone="Local" cannot be read`},
+		{"a file", backup.MetaZone + "=../../etc/passwd", `metadata __staffeln_zone="../../etc/passwd" cannot be read`},
+		{"a date that is none", backup.MetaKeepUntil + "=tomorrow", `metadata __staffeln_keep_until="tomorrow" cannot be read`},
+		{"an empty date", backup.MetaKeepUntil + "=", `metadata __staffeln_keep_until="" cannot be read`},
+		{"no date at all: the retention time says it", "-" + backup.MetaKeepUntil, ""},
+		{"rules that are none", backup.MetaRules + "=sometimes", `metadata __staffeln_archive_rules="sometimes" cannot be read`},
+		{"no rules at all: it was made before there were any", "-" + backup.MetaRules, ""},
+		{"a long value", backup.MetaRetention + "=" + strings.Repeat("x", 200), `metadata __staffeln_retention="` + strings.Repeat("x", 40) + `" cannot be read`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := Retain(held(t, "F1@730d{"+c.metadata+"} F2@1h", "keep=2d", now), now)[0]
+			f := Decide(held(t, "F1@730d{"+c.metadata+"} F2@1h", "keep=2d", now), now)[0]
 			if f.Keep != (c.want != "") || f.Keep && f.Why != c.want || !f.Until.IsZero() {
 				t.Errorf("got %v, %s, until %s", f.Keep, f.Why, f.Until)
 			}
@@ -595,7 +597,7 @@ func TestUnreadable(t *testing.T) {
 		h := held(t, "F1@730d F2@1h", "keep=2d", now)
 		h.Backups[0].Created = h.Backups[0].Created.AddDate(-5000, 0, 0)
 		h.Backups[0].Created = h.Gone
-		if f := Retain(h, now)[0]; !f.Keep || f.Why != "nobody knows when it was made" {
+		if f := Decide(h, now)[0]; !f.Keep || f.Why != "nobody knows when it was made" {
 			t.Errorf("got %v, %s", f.Keep, f.Why)
 		}
 	})
@@ -603,18 +605,18 @@ func TestUnreadable(t *testing.T) {
 		h := held(t, "F1@730d F2@1h", "keep=2d", now)
 		h.Backups[0].Metadata = nil
 		h.Backups[0] = judged(h.Backups[0])
-		if f := Retain(h, now)[0]; !f.Keep || f.Why != "not ours" {
+		if f := Decide(h, now)[0]; !f.Keep || f.Why != "not ours" {
 			t.Errorf("got %v, %s", f.Keep, f.Why)
 		}
 	})
-	for origin, why := range map[Origin]string{
-		OriginForged:     "not ours, though it carries our metadata",
-		OriginUnverified: "nobody knows who made it",
+	for origin, why := range map[backup.Origin]string{
+		backup.OriginForged:     "not ours, though it carries our metadata",
+		backup.OriginUnverified: "nobody knows who made it",
 	} {
 		t.Run("one that is "+string(origin)+" stays and takes no place", func(t *testing.T) {
 			h := held(t, "F1@730d F2@1h F3@2d", "keep=1h, rules=last=1", now)
 			h.Backups[1].Origin = origin
-			fates := Retain(h, now)
+			fates := Decide(h, now)
 			if f := fates[2]; f.Backup.ID != "F2" || !f.Keep || f.Why != why || f.Newest {
 				t.Errorf("got %v, %s, newest %v", f.Keep, f.Why, f.Newest)
 			}
@@ -624,8 +626,8 @@ func TestUnreadable(t *testing.T) {
 		})
 	}
 	t.Run("a broken one is no restore point, whatever it says", func(t *testing.T) {
-		h := held(t, "F1@730d:error{-"+MetaRetention+"} F2@1h", "keep=2d", now)
-		if f := Retain(h, now)[0]; f.Keep || !f.Broken {
+		h := held(t, "F1@730d:error{-"+backup.MetaRetention+"} F2@1h", "keep=2d", now)
+		if f := Decide(h, now)[0]; f.Keep || !f.Broken {
 			t.Errorf("got %v, %v", f.Keep, f.Broken)
 		}
 	})
@@ -664,7 +666,7 @@ func TestNewestOfAVolumeThatIsGone(t *testing.T) {
 			if c.orphan != "" {
 				h.Orphan = age(c.orphan)
 			}
-			fates := Retain(h, on(today))
+			fates := Decide(h, on(today))
 			same(t, tellFates(fates), lines(c.want))
 			if at := slices.IndexFunc(fates, func(f Fate) bool { return f.Newest }); at != len(fates)-1 {
 				t.Errorf("the newest is %d", at)
@@ -678,7 +680,7 @@ func TestChainsAndChildren(t *testing.T) {
 	h := held(t, "I0@11d F1@10d I1@9d i2@8d F3@7d I4@7d f5@6d I6@5d:error", "keep=2d", now)
 	h.Parents = map[string]string{"f5": "F1", "I4": "F3"}
 	got := map[string]string{}
-	for _, f := range Retain(h, now) {
+	for _, f := range Decide(h, now) {
 		got[f.Backup.ID] = strings.Join(append([]string{f.Chain + ":"}, f.Children...), " ")
 	}
 	same(t, got, map[string]string{

@@ -1,4 +1,4 @@
-package backup
+package keep
 
 import (
 	"cmp"
@@ -6,31 +6,13 @@ import (
 	"slices"
 	"strings"
 	"time"
-)
 
-// A Holding is what is known about one volume's backups in one project, read fresh.
-type Holding struct {
-	Project, Volume string
-	// Backups are all of the volume's in the project, in any order, ours and others'.
-	Backups []CinderBackup
-	// Policy is the volume's current one; nil where it is not protected now.
-	Policy *Policy
-	// Gone is since when the volume is confirmed not to exist any more; zero while it
-	// lives, and where that is not known.
-	Gone time.Time
-	// Orphan is how long the newest complete restore point outlives its volume; zero
-	// for as long as its frozen policy says.
-	Orphan Age
-	// Parents are those that notifications told of, by the child's id. It may be nil
-	// or lack some: what it does not say is taken from the order of the backups.
-	Parents map[string]string
-	// Busy says that a run of the volume is open: nothing of it is removed meanwhile.
-	Busy bool
-}
+	"staffeln/functions/backup"
+)
 
 // A Fate is what is decided about one backup.
 type Fate struct {
-	Backup CinderBackup
+	Backup backup.CinderBackup
 	// Keep says that it stays. One that is not ours always does.
 	Keep bool
 	// Broken says that it never became a restore point; only such have no restore
@@ -53,7 +35,7 @@ type Fate struct {
 	Chain string
 }
 
-// Retain decides which backups of one volume stay at now, oldest first. What it
+// Decide decides which backups of one volume stay at now, oldest first. What it
 // decides to remove may go in any number of steps, children first, without the
 // decision about any other changing.
 //
@@ -70,7 +52,7 @@ type Fate struct {
 // the span that they are about, and no longer: with daily=7 monthly=12 it is twelve
 // months from when the backup was made. Those with a last=n, which has no span, hold
 // for as long as the volume lives.
-func Retain(h Holding, now time.Time) []Fate {
+func Decide(h Holding, now time.Time) []Fate {
 	items := gather(h)
 	h.Gone = goneSince(h.Gone, items)
 	shift := h.byRules(items, now)
@@ -91,7 +73,7 @@ func Retain(h Holding, now time.Time) []Fate {
 
 // An item is one backup while it is decided about.
 type item struct {
-	b        CinderBackup
+	b        backup.CinderBackup
 	ours     bool
 	complete bool // a restore point of ours
 	// frozen is the policy frozen into it; unread is why that is not known.
@@ -156,7 +138,7 @@ func (it *item) keepUntil(end time.Time, why string) {
 // frozen is the policy that a backup was made under, as its metadata say.
 type frozen struct {
 	retention string
-	rules     Rules
+	rules     backup.Rules
 	zone      *time.Location
 	// aged is when the retention time is over, dated when the metadata say it is; the
 	// later counts.
@@ -192,8 +174,8 @@ func (f frozen) spent() time.Time {
 // gather reads the backups, oldest first.
 func gather(h Holding) []*item {
 	backups := slices.Clone(h.Backups)
-	slices.SortFunc(backups, func(a, b CinderBackup) int {
-		incremental := func(b CinderBackup) int {
+	slices.SortFunc(backups, func(a, b backup.CinderBackup) int {
+		incremental := func(b backup.CinderBackup) int {
 			if b.Incremental {
 				return 1
 			}
@@ -202,7 +184,7 @@ func gather(h Holding) []*item {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(incremental(a), incremental(b)), cmp.Compare(a.ID, b.ID), b.Updated.Compare(a.Updated))
 	})
 	// Where lists were paged while they changed, one may come twice.
-	backups = slices.CompactFunc(backups, func(a, b CinderBackup) bool { return a.ID == b.ID })
+	backups = slices.CompactFunc(backups, func(a, b backup.CinderBackup) bool { return a.ID == b.ID })
 	zones := map[string]*time.Location{}
 	if h.Policy != nil {
 		// Mostly that is the one they were made in: reading it again costs more than all the rest.
@@ -215,8 +197,8 @@ func gather(h Holding) []*item {
 		if !it.ours {
 			continue
 		}
-		it.complete = b.Status == "available" || b.Status == "restoring"
-		it.frozen, it.unread = b.frozen(zones)
+		it.complete = complete(b)
+		it.frozen, it.unread = frozenIn(b, zones)
 		if h.Policy != nil {
 			it.current = h.Policy.Retention.After(b.Created.In(h.Policy.Schedule.Zone()))
 		}
@@ -226,11 +208,11 @@ func gather(h Holding) []*item {
 
 // frozen reads the policy frozen into a backup of ours; unread says what of it
 // cannot be.
-func (b CinderBackup) frozen(zones map[string]*time.Location) (f frozen, unread string) {
+func frozenIn(b backup.CinderBackup, zones map[string]*time.Location) (f frozen, unread string) {
 	if b.Created.IsZero() {
 		return f, "nobody knows when it was made"
 	}
-	for _, key := range []string{MetaRetention, MetaZone} {
+	for _, key := range []string{backup.MetaRetention, backup.MetaZone} {
 		if b.Metadata[key] == "" {
 			return f, "metadata " + key + " is missing"
 		}
@@ -238,53 +220,38 @@ func (b CinderBackup) frozen(zones map[string]*time.Location) (f frozen, unread 
 	bad := func(key string) (frozen, string) {
 		return frozen{}, fmt.Sprintf("metadata %s=%.40q cannot be read", key, b.Metadata[key])
 	}
-	name := b.Metadata[MetaZone]
+	name := b.Metadata[backup.MetaZone]
 	f.zone = zones[name]
 	if f.zone == nil {
 		zone, err := time.LoadLocation(name)
 		if err != nil || name == "Local" { // that is this machine's, whichever that may be
-			return bad(MetaZone)
+			return bad(backup.MetaZone)
 		}
 		zones[name], f.zone = zone, zone
 	}
-	retention, err := ParseAge(b.Metadata[MetaRetention])
+	retention, err := backup.ParseAge(b.Metadata[backup.MetaRetention])
 	if err != nil {
-		return bad(MetaRetention)
+		return bad(backup.MetaRetention)
 	}
 	f.retention, f.aged = retention.String(), retention.After(b.Created.In(f.zone))
-	if s, has := b.Metadata[MetaKeepUntil]; has {
+	if s, has := b.Metadata[backup.MetaKeepUntil]; has {
 		if f.dated, err = time.Parse(time.RFC3339, s); err != nil {
-			return bad(MetaKeepUntil)
+			return bad(backup.MetaKeepUntil)
 		}
 	}
 	// Those made before there were archive rules have none.
-	if f.rules, err = ParseRules(b.Metadata[MetaRules]); err != nil {
-		return bad(MetaRules)
+	if f.rules, err = backup.ParseRules(b.Metadata[backup.MetaRules]); err != nil {
+		return bad(backup.MetaRules)
 	}
-	f.lapse, f.lasting = f.rules.lapse(b.Created.In(f.zone))
+	f.lapse, f.lasting = lapse(f.rules, b.Created.In(f.zone))
 	return f, ""
-}
-
-// held reads the hold: any value but no, false, off and 0, and so the empty one.
-func (b CinderBackup) held() bool {
-	v, has := b.Metadata[MetaHold]
-	word := strings.ToLower(strings.TrimSpace(v))
-	return has && (word == "" || !slices.Contains(no, word))
-}
-
-// archived reads the span whose first restore point it is.
-func (b CinderBackup) archived() Span {
-	if s := Span(b.Metadata[MetaArchived]); s == Month || s == Year {
-		return s
-	}
-	return ""
 }
 
 // rules are those of the current policy; there are none for a volume that is gone,
 // since nothing comes any more that could take a backup's place.
-func (h Holding) rules() Rules {
+func (h Holding) rules() backup.Rules {
 	if h.Policy == nil || !h.Gone.IsZero() {
-		return Rules{}
+		return backup.Rules{}
 	}
 	return h.Policy.Rules
 }
@@ -303,7 +270,7 @@ func (h Holding) ruledBy(f frozen) bool {
 // for never.
 func (h Holding) byRules(items []*item, now time.Time) (shift time.Time) {
 	type terms struct {
-		rules Rules
+		rules backup.Rules
 		zone  string
 	}
 	tallies := map[terms]*tally{}
@@ -318,7 +285,7 @@ func (h Holding) byRules(items []*item, now time.Time) (shift time.Time) {
 			continue
 		}
 		if current != nil {
-			it.present = &point{created: it.b.Created, archived: it.b.archived(), by: current}
+			it.present = &point{created: it.b.Created, archived: it.b.Archived(), by: current}
 			present = append(present, it.present)
 		}
 		stays := now.Before(it.frozen.end())
@@ -329,7 +296,7 @@ func (h Holding) byRules(items []*item, now time.Time) (shift time.Time) {
 		if spent && it.lapses {
 			continue
 		}
-		it.own = &point{created: it.b.Created, archived: it.b.archived(), stays: stays, apart: spent}
+		it.own = &point{created: it.b.Created, archived: it.b.Archived(), stays: stays, apart: spent}
 		if !it.frozen.rules.IsZero() {
 			key := terms{it.frozen.rules, it.frozen.zone.String()}
 			if tallies[key] == nil {
@@ -415,7 +382,7 @@ func findNewest(items []*item) {
 // judge gives the reasons for a backup to stay that are its own.
 func (h Holding) judge(it *item, now time.Time) {
 	if !it.ours {
-		it.keep(it.b.notOurs())
+		it.keep(it.b.NotOurs())
 		return
 	}
 	switch it.b.Status {
@@ -430,13 +397,17 @@ func (h Holding) judge(it *item, now time.Time) {
 	default:
 		it.keep(fmt.Sprintf("status %.40q is not known", it.b.Status))
 	}
-	if it.b.held() {
+	if it.b.Held() {
 		it.keep("hold")
 	}
 	if h.Busy {
 		it.keep("a run of its volume is under way")
 	}
 	if it.b.Status == "error" {
+		// Dispatch counts a slot's attempts by the backups that are left of them in Cinder.
+		if slot, _, ok := it.b.Run(); ok && h.Policy != nil && slot.After(h.LastSlot) {
+			it.keep("its slot is not over")
+		}
 		return // no restore point: there is nothing that a policy would keep
 	}
 	if it.unread != "" {
@@ -500,7 +471,8 @@ func (it *item) fate(h Holding, shift time.Time) Fate {
 	case it.b.Status == "deleting" || it.b.Status == "deleted":
 		f.Why = "Cinder is deleting it"
 	case f.Broken:
-		f.Why, f.Until = "it never became complete: cinder: "+or(cut(it.b.FailReason, 100), "status error without a reason"), shift
+		f.Why = fmt.Sprintf("it never became complete: cinder: %.100s", cmp.Or(it.b.FailReason, "status error without a reason"))
+		f.Until = shift
 	default:
 		f.Why, f.Until = it.past(h), shift
 	}
@@ -532,61 +504,4 @@ func (it *item) past(h Holding) string {
 		why += ", its volume gone since " + h.Gone.UTC().Format(time.RFC3339)
 	}
 	return why
-}
-
-// A Removal is a backup that is on its way out.
-type Removal struct {
-	Backup  string `json:"b"`
-	Volume  string `json:"v"`
-	Project string `json:"p"`
-	Name    string `json:"n,omitempty"`
-	Kind    Kind   `json:"k"`
-	Size    int    `json:"g"` // GiB
-	// Created is when the backup was made.
-	Created time.Time `json:"t"`
-	// Why is the reason for its removal.
-	Why string `json:"y"`
-	// Asked is when Cinder was first asked to delete it, zero for not yet; Ended when
-	// Cinder was seen to have done so.
-	Asked time.Time `json:"ta,omitzero"`
-	Ended time.Time `json:"te,omitzero"`
-	// Tries counts the refusals so far, Again is when to try next, Trouble what stands
-	// in the way: it was told once, when it came up.
-	Tries   int       `json:"n#,omitempty"`
-	Again   time.Time `json:"ag,omitzero"`
-	Trouble string    `json:"x,omitempty"`
-}
-
-// A Retention is what the ledger remembers of the removals in one project.
-type Retention struct {
-	Project string `json:"-"`
-	// Version counts the writings: one that was read before another's is not written.
-	Version int64 `json:"-"`
-	// Due is when the project is looked at next, as it was when this was read.
-	Due time.Time `json:"-"`
-	// Outlook is what the last look came to: what is still to be removed, of what.
-	Outlook Outlook `json:"o,omitzero"`
-	// Announced is since when removals are planned without a break; zero for none.
-	// They begin with the next look, so that the brake sees the whole cloud's.
-	Announced time.Time `json:"a,omitzero"`
-	// Held is why nothing is removed: the brake, a clock that is wrong, a list that is
-	// short; "" where nothing holds.
-	Held string `json:"h,omitempty"`
-	// Released is until when the operator has lifted the brake, for at most Most
-	// removals.
-	Released time.Time `json:"u,omitzero"`
-	Most     int       `json:"m,omitempty"`
-	// Removals are those under way or stuck, by the backup's id.
-	Removals map[string]Removal `json:"r,omitempty"`
-	// Gone is since when volumes are missed, by id.
-	Gone map[string]Absence `json:"g,omitempty"`
-	// Looked is when the project was last looked at.
-	Looked time.Time `json:"l,omitzero"`
-}
-
-// An Absence is a volume that Cinder, asked directly, says does not exist.
-type Absence struct {
-	// Since is when that was first so, Times how often in a row, at different looks.
-	Since time.Time `json:"s"`
-	Times int       `json:"n"`
 }

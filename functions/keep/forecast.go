@@ -1,8 +1,10 @@
-package backup
+package keep
 
 import (
 	"strconv"
 	"time"
+
+	"staffeln/functions/backup"
 )
 
 // horizon is how far ahead a quota is looked at, in days.
@@ -11,8 +13,8 @@ const horizon = 366
 // Forecast tells how full both quotas are, what the policies of now will need of
 // them once they have run their course, and the day on which a limit is reached.
 // It takes what is not ours to stay as it is. What steadyOf answers is [Steady]'s.
-func Forecast(q Quota, volumes []Protected, records []Record, classes Classes, steadyOf func(Policy, time.Time) int, now time.Time) (backups, gigabytes QuotaFact) {
-	backups, gigabytes = quotaFact(q.Backups), quotaFact(q.Gigabytes)
+func Forecast(q backup.Quota, volumes []backup.Protected, records []backup.Record, classes backup.Classes, steadyOf func(backup.Policy, time.Time) int, now time.Time) (backups, gigabytes backup.QuotaFact) {
+	backups, gigabytes = backup.QuotaFactOf(q.Backups), backup.QuotaFactOf(q.Gigabytes)
 	have := map[string]int{}
 	ours, oursGiB := 0, 0
 	for _, r := range records {
@@ -32,7 +34,7 @@ func Forecast(q Quota, volumes []Protected, records []Record, classes Classes, s
 			continue
 		}
 		p := classes.Strictest(v.Enrolments, now)
-		key := p.Words()
+		key := Words(p)
 		most, ok := steady[key]
 		if !ok {
 			most = steadyOf(p, now)
@@ -72,9 +74,9 @@ func Forecast(q Quota, volumes []Protected, records []Record, classes Classes, s
 	return backups, gigabytes
 }
 
-// Words are everything of a policy that [Steady] goes by: two of the same words come
-// to the same.
-func (p Policy) Words() string {
+// Words are everything in a policy that [Steady] depends on: for two policies with the same words
+// it returns the same.
+func Words(p backup.Policy) string {
 	return p.Schedule.String() + "|" + p.Retention.String() + "|" + p.Rules.String() + "|" + p.ChainAge.String() + "|" + strconv.Itoa(p.Depth) + "|" +
 		p.Archive.Container + "|" + string(p.Archive.Every)
 }
@@ -83,13 +85,13 @@ func (p Policy) Words() string {
 const mostSynthetic = 5000
 
 // Steady is how many backups of one volume there are at most under a policy that
-// has run its course: it plays the schedule far enough and asks [Retain].
-func Steady(p Policy, now time.Time) int {
+// has run its course: it plays the schedule far enough and asks [Decide].
+func Steady(p backup.Policy, now time.Time) int {
 	interval := max(p.Schedule.Interval(now), time.Second)
 	var slots []time.Time
 	for t := p.Schedule.Slot(now); len(slots) < mostSynthetic; t = p.Schedule.Slot(t.Add(-time.Second)) {
 		slots = append(slots, t)
-		if t.Before(now.AddDate(-4, 0, 0)) && !p.Rules.reaches(now.Sub(t)) && p.Retention.After(t).Before(now) {
+		if t.Before(now.AddDate(-4, 0, 0)) && !reaches(p.Rules, now.Sub(t)) && p.Retention.After(t).Before(now) {
 			break
 		}
 		if p.Rules.IsZero() && p.Retention.After(t).Before(now.Add(-time.Duration(p.Depth+2)*interval)) {
@@ -97,12 +99,12 @@ func Steady(p Policy, now time.Time) int {
 		}
 	}
 	h := Holding{Volume: "v", Project: "p", Policy: &p}
-	v := Volume{ID: "v", Size: 1}
+	v := backup.Volume{ID: "v", Size: 1}
 	carried := p.Depth
 	span := ""
 	for i := len(slots) - 1; i >= 0; i-- {
-		b := CinderBackup{ID: strconv.Itoa(len(slots) - i), Volume: v.ID, Project: "p", Status: "available", Origin: OriginService, Created: slots[i], Size: 1}
-		kind, archived := Incremental, Span("")
+		b := backup.CinderBackup{ID: strconv.Itoa(len(slots) - i), Volume: v.ID, Project: "p", Status: "available", Origin: backup.OriginService, Created: slots[i], Size: 1}
+		kind, archived := backup.Incremental, backup.Span("")
 		if p.Archive.Container != "" {
 			if key := p.Archive.Every.Key(slots[i].In(p.Schedule.Zone())); key != span {
 				span, archived = key, p.Archive.Every
@@ -110,14 +112,14 @@ func Steady(p Policy, now time.Time) int {
 		}
 		switch {
 		case archived != "":
-			kind, carried = Full, p.Depth
+			kind, carried = backup.Full, p.Depth
 		case carried >= p.Depth:
-			kind, carried = Full, 0
+			kind, carried = backup.Full, 0
 		default:
 			carried++
 		}
-		b.Incremental = kind == Incremental
-		b.Metadata = Metadata(Run{Volume: v.ID, Project: "p", Slot: slots[i], Attempt: 1, Kind: kind, Archived: archived}, p, Enrolment{}, slots[i])
+		b.Incremental = kind == backup.Incremental
+		b.Metadata = backup.Metadata(backup.Run{Volume: v.ID, Project: "p", Slot: slots[i], Attempt: 1, Kind: kind, Archived: archived}, p, backup.Enrolment{}, slots[i])
 		h.Backups = append(h.Backups, b)
 	}
 	// Between two removals there is up to a chain more than right after one.
@@ -126,7 +128,7 @@ func Steady(p Policy, now time.Time) int {
 		part := h
 		part.Backups = h.Backups[:len(h.Backups)-back]
 		kept := 0
-		for _, f := range Retain(part, part.Backups[len(part.Backups)-1].Created.Add(-time.Second)) { // the new one comes before the old one goes
+		for _, f := range Decide(part, part.Backups[len(part.Backups)-1].Created.Add(-time.Second)) { // the new one comes before the old one goes
 			if f.Keep {
 				kept++
 			}
@@ -137,7 +139,7 @@ func Steady(p Policy, now time.Time) int {
 }
 
 // reaches says whether rules may keep what is so old.
-func (r Rules) reaches(age time.Duration) bool {
+func reaches(r backup.Rules, age time.Duration) bool {
 	day := 24 * time.Hour
 	span := func(n int, each time.Duration) bool { return n < 0 || age <= time.Duration(min(n+1, 1000))*each }
 	return span(r.Hourly, time.Hour) || span(r.Daily, day) || span(r.Weekly, 7*day) || span(r.Monthly, 31*day) || span(r.Yearly, 366*day)
