@@ -164,11 +164,10 @@ func TestHowFarRulesReach(t *testing.T) {
 	}
 }
 
-// Two moments are of one hour, day, week, month or year by the tally exactly if the
+// Two moments are of one hour, day, week, month or year exactly if the
 // calendar says so.
-func TestTalliesCountByTheCalendar(t *testing.T) {
+func TestBucketsAreTheCalendars(t *testing.T) {
 	berlin := zone("Europe/Berlin")
-	ta := newTally(backup.Rules{}, berlin)
 	year, week := func(at time.Time) int { y, _ := at.ISOWeek(); return y }, func(at time.Time) int {
 		_,
 			w := at.ISOWeek()
@@ -184,7 +183,7 @@ func TestTalliesCountByTheCalendar(t *testing.T) {
 	} {
 		of, named := map[int]string{}, map[string]int{}
 		for at := on("2023-12-30T00:30"); at.Before(on("2026-01-05T00:00")); at = at.Add(time.Hour) {
-			bucket, name := ta.bucketOf(rule, 7, at), key(at.In(berlin))
+			bucket, name := bucketOf(rule, 7, at.In(berlin)), key(at.In(berlin))
 			if was, ok := of[bucket]; ok && was != name {
 				t.Fatalf("%s: %s and %s are one", ruleNames[rule], was, name)
 			}
@@ -194,7 +193,7 @@ func TestTalliesCountByTheCalendar(t *testing.T) {
 			of[bucket], named[name] = name, bucket
 		}
 	}
-	same(t, ta.bucketOf(ruleLast, 7, nov(22)), 7)
+	same(t, bucketOf(ruleLast, 7, nov(22)), 7)
 }
 
 // Which backups may build on which, and of which chain they are.

@@ -35,37 +35,40 @@ type Fate struct {
 	Chain string
 }
 
-// Decide decides which backups of one volume stay at now, oldest first. What it
-// decides to remove may go in any number of steps, children first, without the
-// decision about any other changing.
+// Decide decides which backups of one volume stay at now, oldest first. Everything that it
+// decides to remove may go in any number of steps, children first, without changing the
+// decision about any other.
 //
-// What is not ours stays; what the policy frozen into it or the volume's current
-// one keeps, by retention time or archive rule, each on its own, so that neither
-// takes anything from the other; what is held; what a backup that stays may build
-// on; the newest complete restore point, unless the volume has been gone for Orphan;
-// what Cinder is busy with; and whatever is not understood: a status that is not
-// known, metadata that cannot be read or that are missing.
+// A restore point stays until its own retention time is over, or the volume's of today if that is
+// longer. While a volume is protected, today's archive rules judge all its restore points together.
+// Those made under other rules are judged once more by their own, among those made under the same
+// rules only: each such rule keeps a backup for its own span from when it was made, and a last=n as
+// long as the volume exists and has fewer than n newer restore points. Any one of these is enough.
 //
-// Archive rules count what there is, so that they would keep the last backups of a
-// volume that gets no more for ever. Those of the current policy do, while the
-// volume lives. Frozen ones that are not the current ones, too, keep a backup for
-// the span that they are about, and no longer: with daily=7 monthly=12 it is twelve
-// months from when the backup was made. Those with a last=n, which has no span, hold
-// for as long as the volume lives.
+// Besides, these stay: backups that are not ours; those that are held; those that a backup which
+// stays may build on; the newest complete restore point, unless the volume has been gone for
+// Orphan; those that Cinder is busy with; and any with an unknown status, or with metadata that
+// cannot be read or are missing.
 func Decide(h Holding, now time.Time) []Fate {
 	items := gather(h)
 	h.Gone = goneSince(h.Gone, items)
-	shift := h.byRules(items, now)
+	h.applyRules(items, now)
 	findNewest(items)
-	for _, it := range items {
-		h.judge(it, now)
+	var newer newer
+	again := time.Time{}
+	for _, it := range slices.Backward(items) {
+		h.judge(it, newer, now)
+		newer.add(it)
+		if !it.stay.yes {
+			again = earliest(again, it.again)
+		}
 	}
 	l := lineageOf(items, h.Parents)
 	l.spread(false)
 	l.spread(true)
 	fates := make([]Fate, len(items))
 	for i, it := range items {
-		fates[i] = it.fate(h, shift)
+		fates[i] = it.fate(h, again)
 		fates[i].Children, fates[i].Chain = l.children(i), it.chain
 	}
 	return fates
@@ -81,12 +84,11 @@ type item struct {
 	unread string
 	// current is when the retention time of the current policy ends.
 	current time.Time
-	// own is what the rules of its own policy say of it, present those of the current
-	// one; nil for what is no restore point or not understood, and where there are none.
-	own, present *point
-	// lapses says that its own rules are not those of the current policy, so that they
-	// keep it for their span only.
-	lapses bool
+	// earlier says that it was made under other rules than today's, terms are the rules that keep
+	// it. again is when time alone may make a rule keep it that does not; zero for never.
+	earlier bool
+	terms   []term
+	again   time.Time
 
 	newest bool
 	// reasons to stay are its own, stay is for how long.
@@ -129,10 +131,10 @@ func (it *item) keep(why string) {
 	it.stay = it.stay.or(stay{yes: true, always: true})
 }
 
-// keepUntil adds one that does.
+// keepUntil adds a reason that passes at a time; zero for never.
 func (it *item) keepUntil(end time.Time, why string) {
 	it.reasons = append(it.reasons, why)
-	it.stay = it.stay.or(stay{yes: true, until: end})
+	it.stay = it.stay.or(stay{yes: true, always: end.IsZero(), until: end})
 }
 
 // frozen is the policy that a backup was made under, as its metadata say.
@@ -143,9 +145,6 @@ type frozen struct {
 	// aged is when the retention time is over, dated when the metadata say it is; the
 	// later counts.
 	aged, dated time.Time
-	// lapse is when the rules' own span is over; lasting says that it never is.
-	lapse   time.Time
-	lasting bool
 }
 
 func (f frozen) end() time.Time {
@@ -153,22 +152,6 @@ func (f frozen) end() time.Time {
 		return f.dated
 	}
 	return f.aged
-}
-
-// ruled says whether its rules may still keep the backup at now.
-func (f frozen) ruled(now time.Time) bool { return f.lasting || now.Before(f.lapse) }
-
-// spent is when neither its retention time nor its rules can keep the backup any
-// more; zero for never.
-func (f frozen) spent() time.Time {
-	switch end := f.end(); {
-	case f.lasting:
-		return time.Time{}
-	case f.lapse.After(end):
-		return f.lapse
-	default:
-		return end
-	}
 }
 
 // gather reads the backups, oldest first.
@@ -243,12 +226,10 @@ func frozenIn(b backup.CinderBackup, zones map[string]*time.Location) (f frozen,
 	if f.rules, err = backup.ParseRules(b.Metadata[backup.MetaRules]); err != nil {
 		return bad(backup.MetaRules)
 	}
-	f.lapse, f.lasting = lapse(f.rules, b.Created.In(f.zone))
 	return f, ""
 }
 
-// rules are those of the current policy; there are none for a volume that is gone,
-// since nothing comes any more that could take a backup's place.
+// rules are those of the current policy; a volume that is gone has none.
 func (h Holding) rules() backup.Rules {
 	if h.Policy == nil || !h.Gone.IsZero() {
 		return backup.Rules{}
@@ -262,97 +243,23 @@ func (h Holding) ruledBy(f frozen) bool {
 	return !rules.IsZero() && rules == f.rules && h.Policy.Schedule.Zone().String() == f.zone.String()
 }
 
-// byRules applies the archive rules, those that were frozen and those of now, each
-// on their own. What has outlived the span of its frozen rules, and its retention
-// time, is not there for them: whether it is removed makes no difference to others.
-// Where the rules are the current ones, it still is, but to backups of the same
-// rules only. shift is when time alone may change what the frozen ones keep; zero
-// for never.
-func (h Holding) byRules(items []*item, now time.Time) (shift time.Time) {
-	type terms struct {
-		rules backup.Rules
-		zone  string
-	}
-	tallies := map[terms]*tally{}
-	var own, present []*point
-	var all []*tally
-	var current *tally
-	if rules := h.rules(); !rules.IsZero() {
-		current = newTally(rules, h.Policy.Schedule.Zone())
-	}
-	for _, it := range slices.Backward(items) {
-		if !it.complete || it.unread != "" {
-			continue
-		}
-		if current != nil {
-			it.present = &point{created: it.b.Created, archived: it.b.Archived(), by: current}
-			present = append(present, it.present)
-		}
-		stays := now.Before(it.frozen.end())
-		spent := !stays && !it.frozen.ruled(now)
-		// A last=n says how many, and not for how long: as long as the volume lives, nobody
-		// can say that its time is over.
-		it.lapses = !h.ruledBy(it.frozen) && (it.frozen.rules.Last == 0 || !h.Gone.IsZero())
-		if spent && it.lapses {
-			continue
-		}
-		it.own = &point{created: it.b.Created, archived: it.b.Archived(), stays: stays, apart: spent}
-		if !it.frozen.rules.IsZero() {
-			key := terms{it.frozen.rules, it.frozen.zone.String()}
-			if tallies[key] == nil {
-				tallies[key] = newTally(it.frozen.rules, it.frozen.zone)
-				all = append(all, tallies[key])
-			}
-			it.own.by = tallies[key]
-		}
-		own = append(own, it.own)
-	}
-	applyRules(own, all)
-	if current != nil {
-		applyRules(present, []*tally{current})
-	}
-	if shift = shiftOf(items, len(all) > 1); !shift.IsZero() && len(all) > 1 {
-		for _, p := range own {
-			if len(p.kept) > 0 {
-				p.shifts = shift
-			}
-		}
-	}
-	return shift
+// newer is what counts for a last=n: the restore points that are newer than one and have a reason of
+// their own to stay. As only these count, it makes no difference to the others when one is removed.
+type newer struct {
+	count int
+	// less is when time alone may make them fewer, more when it may make them more; zero for never.
+	less, more time.Time
 }
 
-// shiftOf is when the place of one that counts becomes free, so that others that
-// were to go may be kept instead; zero for never. several says that there are
-// frozen rules of several wordings.
-func shiftOf(items []*item, several bool) (shift time.Time) {
-	// last is when the last of those that would come into it is past that, too.
-	idle, last, lasting := false, time.Time{}, false
-	for _, it := range items {
-		if p := it.own; p != nil && p.by != nil && len(p.kept) == 0 && !p.stays {
-			idle, lasting = true, lasting || it.frozen.lasting || !it.lapses
-			if end := it.frozen.spent(); end.After(last) {
-				last = end
-			}
-		}
+func (n *newer) add(it *item) {
+	switch {
+	case !it.complete || it.unread != "":
+	case it.stay.yes:
+		n.count++
+		n.less = earliest(n.less, it.stay.until)
+	default:
+		n.more = earliest(n.more, it.again)
 	}
-	if !idle {
-		return time.Time{}
-	}
-	for _, it := range items {
-		var end time.Time
-		switch p := it.own; {
-		case p == nil || p.apart:
-		case len(p.kept) > 0 && (it.lapses || several):
-			end = it.frozen.spent()
-		case len(p.kept) > 0:
-		case p.stays && (p.by == nil || several):
-			end = it.frozen.end()
-		}
-		if !end.IsZero() && (lasting || end.Before(last)) && (shift.IsZero() || end.Before(shift)) {
-			shift = end
-		}
-	}
-	return shift
 }
 
 // goneSince is since when a volume is gone at most: it was there when its newest restore
@@ -380,7 +287,7 @@ func findNewest(items []*item) {
 }
 
 // judge gives the reasons for a backup to stay that are its own.
-func (h Holding) judge(it *item, now time.Time) {
+func (h Holding) judge(it *item, newer newer, now time.Time) {
 	if !it.ours {
 		it.keep(it.b.NotOurs())
 		return
@@ -424,25 +331,15 @@ func (h Holding) judge(it *item, now time.Time) {
 	if now.Before(it.current) {
 		it.stay = it.stay.or(stay{yes: true, until: it.current})
 	}
-	frozen, present := it.own.keeps(), it.present.keeps()
-	switch {
-	case frozen != "" && (!it.lapses || it.frozen.ruled(now)):
-		end := it.own.shifts
-		if it.lapses && !it.frozen.lasting {
-			if present == "" {
-				frozen += " until " + it.frozen.lapse.Format(time.DateOnly)
-			}
-			if end.IsZero() || it.frozen.lapse.Before(end) {
-				end = it.frozen.lapse
-			}
-		}
-		it.reasons = append(it.reasons, frozen)
-		it.stay = it.stay.or(stay{yes: true, always: end.IsZero(), until: end})
-	case present != "":
-		it.reasons = append(it.reasons, present+" by the current policy")
+	for _, t := range it.terms {
+		it.keepUntil(t.end, t.why)
 	}
-	if present != "" {
-		it.stay = it.stay.or(stay{yes: true, always: true})
+	if n := it.frozen.rules.Last; it.earlier && n != 0 && h.Gone.IsZero() {
+		if n < 0 || newer.count < n {
+			it.keepUntil(newer.more, fmt.Sprintf("last %d of %s", newer.count+1, number(n)))
+		} else {
+			it.again = earliest(it.again, newer.less)
+		}
 	}
 	if it.newest {
 		const why = "the newest complete restore point"
@@ -455,7 +352,7 @@ func (h Holding) judge(it *item, now time.Time) {
 }
 
 // fate is what came out.
-func (it *item) fate(h Holding, shift time.Time) Fate {
+func (it *item) fate(h Holding, again time.Time) Fate {
 	f := Fate{
 		Backup: it.b, Keep: it.kept.yes, Until: it.kept.until, Hostage: it.hostage, Newest: it.newest,
 		Broken: it.ours && it.b.Status == "error",
@@ -472,9 +369,9 @@ func (it *item) fate(h Holding, shift time.Time) Fate {
 		f.Why = "Cinder is deleting it"
 	case f.Broken:
 		f.Why = fmt.Sprintf("it never became complete: cinder: %.100s", cmp.Or(it.b.FailReason, "status error without a reason"))
-		f.Until = shift
+		f.Until = again
 	default:
-		f.Why, f.Until = it.past(h), shift
+		f.Why, f.Until = it.past(h), again
 	}
 	return f
 }
@@ -490,11 +387,7 @@ func (it *item) past(h Holding) string {
 		why = "to be kept until " + f.dated.UTC().Format(time.RFC3339)
 	}
 	current := h.rules()
-	switch {
-	case f.rules.IsZero():
-	case it.lapses && f.lapse.IsZero() && !f.lasting:
-		why += ", " + f.rules.String() + " no longer its volume's rule" // it has no span to be beyond
-	default:
+	if !f.rules.IsZero() {
 		why += ", beyond " + f.rules.String()
 	}
 	if current != f.rules && !current.IsZero() {

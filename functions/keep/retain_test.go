@@ -123,56 +123,54 @@ func TestFrozenAndCurrentPolicy(t *testing.T) {
 			-F1 older than 1h, beyond daily=2, beyond last=3
 			-F2 older than 1h, beyond daily=2, beyond last=3
 			+F3 last 3 of 3 by the current policy
-			+F4 daily 2 of 2
-			+F5 daily 1 of 2, the newest complete restore point`},
+			+F4 last 2 of 3 by the current policy, daily 2 of 2 until 2026-11-23
+			+F5 last 1 of 3 by the current policy, daily 1 of 2 until 2026-11-24, the newest complete restore point`},
 		{"days are counted in the zone of each", "F1@21T22:30 F2@21T23:30 F3@22T10:00", "keep=1h, rules=daily=2", "keep=1h, rules=daily=2, zone=Europe/Berlin", `
 			+F1 daily 2 of 2 by the current policy
 			+F2 daily 2 of 2 until 2026-11-23 until 23T23:30
-			+F3 daily 1 of 2, the newest complete restore point`},
+			+F3 daily 1 of 2 by the current policy, daily 1 of 2 until 2026-11-24, the newest complete restore point`},
 	}, nil)
 }
 
 func TestArchiveRulesOfSeveralPolicies(t *testing.T) {
 	runDecide(t, []retainCase{
-		{"those that were made under other rules count, too, and push the old ones out",
+		{"today's judge all of them, earlier ones those made under them",
 			"F1@5d F2@4d F3@3d F4@2d{rules=daily=4} F5@1d{rules=daily=4} F6@1h{rules=daily=4}", "keep=1h, rules=daily=4", "keep=1h, rules=daily=2", `
 			-F1 older than 1h, beyond daily=4, beyond daily=2
 			-F2 older than 1h, beyond daily=4, beyond daily=2
 			+F3 daily 4 of 4 until 2026-11-23 until 23T12:00
 			+F4 daily 3 of 4 until 2026-11-24 until 24T12:00
-			+F5 daily 2 of 4
-			+F6 daily 1 of 4, the newest complete restore point`},
-		{"also those that only their age keeps, for as long as it does",
+			+F5 daily 2 of 2 by the current policy, daily 2 of 4 until 2026-11-25
+			+F6 daily 1 of 2 by the current policy, daily 1 of 4 until 2026-11-26, the newest complete restore point`},
+		{"those that were made under other rules take no place, each rule has its own span",
 			"F1@2026-08-05T10:00 F2@2026-09-05T10:00 F3@2026-10-05T10:00{keep=2mon rules=none} F4@2026-11-05T10:00{keep=2mon rules=none} F5@1h{keep=2mon rules=none}", "keep=1h, rules=monthly=3 daily=150", "", `
-			+F1 daily 5 of 150 until 2027-01-02 until 2027-01-02T10:00
-			+F2 daily 4 of 150, monthly 3 of 3 until 2027-02-02 until 2027-02-02T10:00
+			+F1 daily 2 of 150 until 2027-01-02 until 2027-01-02T10:00
+			+F2 daily 1 of 150 until 2027-02-02, monthly 1 of 3 until 2026-12-05 until 2027-02-02T10:00
 			+F3 younger than 2mon until 2026-12-05T10:00
 			+F4 younger than 2mon until 2027-01-05T10:00
 			+F5 younger than 2mon, the newest complete restore point`},
-		{"so that another comes into their place when they go, if that is not past its span by then",
+		{"whatever keeps those",
 			"F0@97h F1@95h F2@72h{keep=72h30min rules=none} F3@2d{keep=1w rules=none} F4@1d{keep=1w rules=none} F5@1h{keep=1w rules=none}", "keep=1h, rules=daily=4", "", `
-			-F0 older than 1h, beyond daily=4 until 22T12:30
-			-F1 older than 1h, beyond daily=4 until 22T12:30
+			-F0 older than 1h, beyond daily=4
+			+F1 daily 1 of 4 until 2026-11-22 until 22T13:00
 			+F2 younger than 72h30min until 22T12:30
 			+F3 younger than 1w until 27T12:00
 			+F4 younger than 1w until 28T12:00
 			+F5 younger than 1w, the newest complete restore point`},
-		{"but what is about to go counts nowhere", "F1@4d F2@3d{rules=none} F3@2d{rules=none} F4@1h{rules=none}", "keep=1h, rules=weekly=1 daily=1", "", `
-			+F1 daily 1 of 1, weekly 1 of 1 until 2026-11-25 until 25T12:00
-			-F2 older than 1h
-			-F3 older than 1h
-			+F4 the newest complete restore point`},
-		{"nor does what stays for another reason than age and rules", "F1@4d F2@3d{rules=none hold} F3@2d{rules=none} I4@1h{rules=none}", "keep=1h, rules=last=1 weekly=1", "", `
-			+F1 last 1 of 1, weekly 1 of 1
+		{"for last=n all count that stay by themselves, a hold among them", "F1@4d F2@3d{rules=none hold} F3@2d{rules=none} I4@1h{rules=none}", "keep=1h, rules=last=2 weekly=1", "", `
+			+F1 weekly 1 of 1 until 2026-11-25 until 25T12:00
 			+F2 hold
 			+F3 incremental I4 builds on it
 			+I4 the newest complete restore point`},
-		{"a month's backup does not make way for one of another policy that goes before it",
-			"F1@2026-09-10T10:00 F2@2026-10-10T10:00 F3@2026-10-30T10:00{keep=4w rules=none} F4@1h{keep=4w rules=none}", "keep=1h, rules=monthly=12", "", `
-			+F1 monthly 3 of 12 until 2027-09-10 until 2027-09-10T10:00
-			+F2 monthly 2 of 12 until 2027-10-10 until 2027-10-10T10:00
-			+F3 younger than 4w until 27T10:00
-			+F4 younger than 4w, the newest complete restore point`},
+		{"but neither a parent nor one that goes", "F1@4d F2@3d{rules=none} F3@2d{rules=none} I4@1h{rules=none}", "keep=1h, rules=last=2", "", `
+			+F1 last 2 of 2
+			-F2 older than 1h
+			+F3 incremental I4 builds on it
+			+I4 the newest complete restore point`},
+		{"nor one that cannot be read", "F1@4d F2@3d{rules=some} F3@1h", "keep=1h, rules=last=2", "", `
+			+F1 last 2 of 2
+			+F2 metadata __staffeln_archive_rules="some" cannot be read
+			+F3 last 1 of 2, the newest complete restore point`},
 		{"while a rule has some left, the oldest of all stays", "F1@21T10:00 F2@21T12:00 F3@1h", "keep=1h, rules=daily=5", "", `
 			+F1 oldest daily until 2026-11-26 until 26T10:00
 			+F2 daily 2 of 5 until 2026-11-26 until 26T12:00
@@ -187,29 +185,23 @@ func TestArchiveRulesOfSeveralPolicies(t *testing.T) {
 			+F1 oldest daily until 2026-11-26 until 26T10:00
 			+F2 daily 2 of 5 until 2026-11-26 until 26T12:00
 			+F3 daily 1 of 5 until 2026-11-27, the newest complete restore point`},
-		{"and not where an older one stays anyway", "F0@30d{keep=32d rules=none} F1@21T10:00 F2@21T12:00 F3@1h", "keep=1h, rules=daily=5", "", `
+		{"also where an older one of other rules stays", "F0@30d{keep=32d rules=none} F1@21T10:00 F2@21T12:00 F3@1h", "keep=1h, rules=daily=5", "", `
 			+F0 younger than 32d until 24T12:00
-			-F1 older than 1h, beyond daily=5 until 24T12:00
+			+F1 oldest daily until 2026-11-26 until 26T10:00
 			+F2 daily 2 of 5 until 2026-11-26 until 26T12:00
 			+F3 daily 1 of 5 until 2026-11-27, the newest complete restore point`},
 		{"rules of one wording in two zones are two", "F1@20T23:30 F2@21T01:00{zone=America/New_York} F3@21T14:00", "keep=1h, rules=daily=2", "", `
 			+F1 daily 2 of 2 until 2026-11-22 until 22T23:30
-			+F2 daily 2 of 2 until 2026-11-22 until 23T01:00
+			+F2 daily 1 of 2 until 2026-11-22 until 23T01:00
 			+F3 daily 1 of 2 until 2026-11-23, the newest complete restore point`},
-		{"a keep-until counts as age does", "F1@5d F2@4d{until=23T00:00 rules=none} F3@3d F4@1h", "keep=1h, rules=last=3 weekly=1", "", `
+		{"as long as there are three newer ones", "F1@5d F2@4d{until=23T00:00 rules=none} F3@3d F4@1h", "keep=1h, rules=last=3 weekly=1", "", `
 			-F1 older than 1h, beyond last=3 weekly=1 until 23T00:00
 			+F2 kept until 2026-11-23T00:00:00Z until 23T00:00
 			+F3 last 2 of 3
-			+F4 last 1 of 3, weekly 1 of 1, the newest complete restore point`},
-		{"where one that is to go could come back, the others' rules may change with it",
-			"F1@47h{rules=daily=2} F2@21T08:00 F3@21T10:00 F4@1h{keep=1h30min rules=none}", "keep=1h, rules=daily=5", "", `
-			-F1 older than 1h, beyond daily=2 until 22T12:30
-			+F2 oldest daily until 2026-11-26 until 22T12:30
-			+F3 daily 2 of 5 until 2026-11-26 until 22T12:30
-			+F4 younger than 1h30min, the newest complete restore point`},
-		{"several rules may keep one, as long as the longest", "F1@22T09:00 F2@1h", "keep=1h, rules=daily=3 monthly=1", "", `
-			+F1 oldest daily until 2026-12-22 until 2026-12-22T09:00
-			+F2 daily 1 of 3, monthly 1 of 1 until 2026-12-22, the newest complete restore point`},
+			+F4 weekly 1 of 1 until 2026-11-29, last 1 of 3, the newest complete restore point`},
+		{"several rules may keep one, each for its span", "F1@22T09:00 F2@1h", "keep=1h, rules=daily=3 monthly=1", "", `
+			+F1 oldest daily until 2026-11-25 until 25T09:00
+			+F2 daily 1 of 3 until 2026-11-25, monthly 1 of 1 until 2026-12-22, the newest complete restore point`},
 	}, nil)
 }
 
@@ -230,10 +222,10 @@ func TestFrozenRulesLapse(t *testing.T) {
 			+F3 monthly 1 of 12 until 2027-01-31, the newest complete restore point`},
 		{"rules that became daily=3 keep a week of what was made under daily=7", "F1@8d F2@6d F3@5d F4@4d F5@3d F6@2d{rules=daily=3} F7@1d{rules=daily=3} F8@1h{rules=daily=3}", "keep=1h, rules=daily=7", "keep=1h, rules=daily=3", `
 			-F1 older than 1h, beyond daily=7, beyond daily=3
-			+F2 daily 7 of 7 until 2026-11-23 until 23T12:00
-			+F3 daily 6 of 7 until 2026-11-24 until 24T12:00
-			+F4 daily 5 of 7 until 2026-11-25 until 25T12:00
-			+F5 daily 4 of 7 until 2026-11-26 until 26T12:00
+			+F2 daily 4 of 7 until 2026-11-23 until 23T12:00
+			+F3 daily 3 of 7 until 2026-11-24 until 24T12:00
+			+F4 daily 2 of 7 until 2026-11-25 until 25T12:00
+			+F5 daily 1 of 7 until 2026-11-26 until 26T12:00
 			+F6 daily 3 of 3
 			+F7 daily 2 of 3
 			+F8 daily 1 of 3, the newest complete restore point`},
@@ -241,19 +233,19 @@ func TestFrozenRulesLapse(t *testing.T) {
 			-F1 older than 1h, beyond daily=7, beyond daily=3
 			-F2 older than 1h, beyond daily=7, beyond daily=3
 			+F3 daily 3 of 3 by the current policy
-			+F4 daily 2 of 7
-			+F5 daily 1 of 7, the newest complete restore point`},
+			+F4 daily 2 of 3 by the current policy, daily 2 of 7 until 2026-11-23
+			+F5 daily 1 of 3 by the current policy, daily 1 of 7 until 2026-11-24, the newest complete restore point`},
 		{"back to the same rules, and what is still there has restic's meaning again", "F1@2025-10-31T10:00 F2@2025-11-30T10:00 F3@2026-01-31T10:00{rules=daily=3} F4@1h", "keep=1h, rules=monthly=12", "keep=1h, rules=monthly=12", `
-			+F1 monthly 3 of 12
-			+F2 monthly 2 of 12
+			+F1 monthly 4 of 12
+			+F2 monthly 3 of 12
 			+F3 monthly 2 of 12 by the current policy
 			+F4 monthly 1 of 12, the newest complete restore point`},
 		{"the same rules in another zone are others", "F1@3d F2@1h{zone=Europe/Berlin}", "keep=1h, rules=daily=2 hourly=9", "keep=1h, rules=daily=1, zone=Europe/Berlin", `
 			-F1 older than 1h, beyond hourly=9 daily=2, beyond daily=1
-			+F2 hourly 1 of 9, daily 1 of 2, the newest complete restore point`},
+			+F2 daily 1 of 1 by the current policy, hourly 1 of 9 until 2026-11-22, daily 1 of 2 until 2026-11-24, the newest complete restore point`},
 		{"unlimited never lapses", "F1@2020-01-01T00:00 F2@2021-01-01T00:00", "keep=1h, rules=last=2 yearly=unlimited", "", `
-			+F1 last 2 of 2, yearly 2 of unlimited
-			+F2 last 1 of 2, yearly 1 of unlimited, the newest complete restore point`},
+			+F1 yearly 2 of unlimited, last 2 of 2
+			+F2 yearly 1 of unlimited, last 1 of 2, the newest complete restore point`},
 		{"nor does what no calendar reaches", "F1@2020-01-01T00:00 F2@2021-01-01T00:00", "keep=1h, rules=yearly=9000", "", `
 			+F1 yearly 2 of 9000
 			+F2 yearly 1 of 9000, the newest complete restore point`},
@@ -262,23 +254,23 @@ func TestFrozenRulesLapse(t *testing.T) {
 			+F2 last 3 of 3
 			+F3 younger than 30h, last 2 of 3
 			+F4 younger than 30h, last 1 of 3, the newest complete restore point`},
-		{"and so do the rules beside it", "F1@8d F2@3d F3@3d", "keep=30h, rules=last=3 weekly=1", "", `
+		{"and the rules beside it each for their span", "F1@8d F2@3d F3@3d", "keep=30h, rules=last=3 weekly=1", "", `
 			+F1 last 3 of 3
 			+F2 last 2 of 3
-			+F3 last 1 of 3, weekly 1 of 1, the newest complete restore point`},
+			+F3 weekly 1 of 1 until 2026-11-26, last 1 of 3, the newest complete restore point`},
 		{"the longer of its retention time and its rules counts", "F1@8d F2@7d F3@1h", "keep=10d, rules=daily=3", "", `
 			+F1 younger than 10d until 24T12:00
 			+F2 younger than 10d until 25T12:00
 			+F3 younger than 10d, daily 1 of 3 until 2026-11-25, the newest complete restore point`},
 		{"the span is of the calendar: a month of 30 days, and the day the clocks change", "F1@2026-10-21T12:30 F2@2026-10-22T12:30 F3@2026-10-23T12:30", "keep=1h, rules=daily=30 monthly=1, zone=Europe/Berlin", "", `
 			-F1 older than 1h, beyond daily=30 monthly=1
-			+F2 daily 2 of 30 until 2026-11-22 until 22T13:30
-			+F3 daily 1 of 30, monthly 1 of 1 until 2026-11-23, the newest complete restore point`},
+			-F2 older than 1h, beyond daily=30 monthly=1
+			+F3 daily 1 of 30 until 2026-11-22, monthly 1 of 1 until 2026-11-23, the newest complete restore point`},
 	}, nil)
 	runDecide(t, []retainCase{
 		{"of a deleted volume, last=3 keeps none", "F1@3d F2@2d", "keep=1d, rules=last=3", "", `
-			-F1 older than 1d, last=3 no longer its volume's rule
-			-F2 older than 1d, last=3 no longer its volume's rule, its volume gone since 2026-11-21T12:00:00Z`},
+			-F1 older than 1d, beyond last=3
+			-F2 older than 1d, beyond last=3, its volume gone since 2026-11-21T12:00:00Z`},
 		{"whatever the policy it would have", "F1@3d F2@25h", "keep=1d, rules=daily=2", "keep=1d, rules=daily=2", `
 			-F1 older than 1d, beyond daily=2
 			+F2 daily 1 of 2 until 2026-11-23 until 23T11:00`},

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"staffeln/functions/backup"
@@ -36,96 +35,36 @@ func number(n int) string {
 	return strconv.Itoa(n)
 }
 
-// lapse is when a backup made at created, counted in the calendar of created's
-// location, is past the span of each of the rules: twelve months for monthly=12. It
-// is zero where none of them has one, which is so of last=3. lasting says that one
-// keeps all of its sort, or for longer than a date can be written.
-func lapse(r backup.Rules, created time.Time) (end time.Time, lasting bool) {
-	for rule := range ruleCount {
-		n := of(r, rule)
-		var span backup.Age
-		switch rule {
-		case ruleHourly:
-			span.Hours = n
-		case ruleDaily:
-			span.Days = n
-		case ruleWeekly:
-			span.Weeks = n
-		case ruleMonthly:
-			span.Months = n
-		case ruleYearly:
-			span.Years = n
-		}
-		if n < 0 {
-			return time.Time{}, true
-		}
-		if at := span.After(created); !span.IsZero() && at.After(end) {
-			end = at
-		}
+// endOf is when the span of a rule is over for a backup made at created, by the calendar of
+// created's location: seven days for daily=7. It is zero for never, which is so if the rule keeps
+// all, or for longer than a date can be written. ruleLast has no span.
+func endOf(rule, n int, created time.Time) time.Time {
+	if n < 0 {
+		return time.Time{}
 	}
+	var span backup.Age
+	switch rule {
+	case ruleHourly:
+		span.Hours = n
+	case ruleDaily:
+		span.Days = n
+	case ruleWeekly:
+		span.Weeks = n
+	case ruleMonthly:
+		span.Months = n
+	case ruleYearly:
+		span.Years = n
+	}
+	end := span.After(created)
 	if end.Year() >= 9999 { // RFC 3339, and so JSON, has four digits
-		return time.Time{}, true
+		return time.Time{}
 	}
-	return end, false
+	return end
 }
 
-// A point is a complete restore point as the archive rules see it.
-type point struct {
-	created  time.Time
-	archived backup.Span
-	// by is the tally of the rules it was made under; nil for none.
-	by *tally
-	// stays says that its retention time keeps it.
-	stays bool
-	// apart says that it counts for its own tally only.
-	apart bool
-
-	// kept are the rules that keep it, in words.
-	kept []string
-	// shifts is when that may change though nothing is made or removed; zero for never.
-	shifts time.Time
-}
-
-// keeps are the rules that keep it, in words; "" for none.
-func (p *point) keeps() string {
-	if p == nil {
-		return ""
-	}
-	return strings.Join(p.kept, ", ")
-}
-
-// A tally counts restore points, newest first, for one set of rules by the wall
-// clock of one zone. What it counts are hours, days, weeks (from Monday), months
-// and years that have at least one; restic does the same (its
-// internal/data/snapshot_policy.go and doc/060_forget.rst).
-//
-// Every backup that stays counts, whatever policy it was made under; but what an
-// hour or a month is kept by is one of the tally's own. So the backups of an
-// earlier policy make way for those that come after, and none makes way for one
-// that goes before it.
-type tally struct {
-	rules backup.Rules
-	zone  *time.Location
-	// left is how many more may be counted, used how many were; bucket is the newest
-	// hour, day... counted so far; taken says that one of the tally's own is kept for it.
-	left, used, bucket [ruleCount]int
-	taken              [ruleCount]bool
-	// archived are the points that lie in the archive, by month and by year: there
-	// the rule keeps them rather than the newest.
-	archived [ruleCount]map[int]*point
-}
-
-func newTally(rules backup.Rules, zone *time.Location) *tally {
-	t := &tally{rules: rules, zone: zone}
-	for rule := range ruleCount {
-		t.left[rule], t.bucket[rule] = of(rules, rule), -1
-	}
-	return t
-}
-
-// bucketOf numbers the hour, day... that the nth point lies in.
-func (t *tally) bucketOf(rule, nth int, created time.Time) int {
-	at := created.In(t.zone)
+// bucketOf numbers the hour, day, week (from Monday), month or year that at lies in, by the clock of
+// its location. For ruleLast every backup is a bucket of its own: nth is its place.
+func bucketOf(rule, nth int, at time.Time) int {
 	switch rule {
 	case ruleHourly:
 		return ((at.Year()*12+int(at.Month()))*31+at.Day())*24 + at.Hour()
@@ -142,119 +81,122 @@ func (t *tally) bucketOf(rule, nth int, created time.Time) int {
 	return nth
 }
 
-// prefer notes a point of the tally's own that lies in the archive; they come
-// newest first.
-func (t *tally) prefer(p *point) {
-	note := func(rule int) {
-		if of(t.rules, rule) == 0 {
-			return
+// pick calls tell for each restore point that one rule keeps, with the reason. Points come newest
+// first. As with restic (internal/data/snapshot_policy.go, doc/060_forget.rst), the rule keeps one
+// restore point of each of the newest n hours, days and so on that have one, and while it is not
+// used up, the oldest of all as well.
+func pick(rule, n int, zone *time.Location, points []*item, tell func(it *item, why string)) {
+	var last *item
+	used := 0
+	for from := 0; from < len(points) && used != n; used++ {
+		bucket, to := bucketOf(rule, from, points[from].b.Created.In(zone)), from+1
+		for to < len(points) && bucketOf(rule, to, points[to].b.Created.In(zone)) == bucket {
+			to++
 		}
-		if t.archived[rule] == nil {
-			t.archived[rule] = map[int]*point{}
-		}
-		bucket := t.bucketOf(rule, 0, p.created)
-		// Where there are archived months and an archived year, the year's own is the year's.
-		if have := t.archived[rule][bucket]; have == nil || rule == ruleYearly && p.archived == backup.Year && have.archived != backup.Year {
-			t.archived[rule][bucket] = p
-		}
+		last = preferred(rule, points[from:to])
+		tell(last, fmt.Sprintf("%s %d of %s", ruleNames[rule], used+1, number(n)))
+		from = to
 	}
-	switch p.archived {
-	case backup.Month:
-		note(ruleMonthly)
-		note(ruleYearly)
-	case backup.Year:
-		note(ruleYearly)
+	if oldest := len(points) - 1; oldest >= 0 && used != n && last != points[oldest] {
+		tell(points[oldest], "oldest "+ruleNames[rule])
 	}
 }
 
-// keeps says which rules keep the nth point, one of the tally's own.
-func (t *tally) keeps(nth int, p *point) (by [ruleCount]bool, any bool) {
-	for rule := range ruleCount {
-		if of(t.rules, rule) == 0 {
-			continue
+// preferred is the restore point that a rule keeps of one bucket: the newest, except that a month
+// and a year are kept by the one that lies in the archive container.
+func preferred(rule int, bucket []*item) *item {
+	rank := func(it *item) int {
+		switch span := it.b.Archived(); {
+		case rule == ruleYearly && span == backup.Year:
+			return 2
+		case span == backup.Month && (rule == ruleMonthly || rule == ruleYearly):
+			return 1
 		}
-		bucket := t.bucketOf(rule, nth, p.created)
-		if open := bucket == t.bucket[rule]; open && t.taken[rule] || !open && t.left[rule] == 0 {
-			continue
-		}
-		if better := t.archived[rule][bucket]; better != nil && better != p {
-			continue
-		}
-		by[rule], any = true, true
+		return 0
 	}
-	return by, any
+	return slices.MaxFunc(bucket, func(a, b *item) int { return rank(a) - rank(b) }) // the first of equals
 }
 
-// count counts a point that stays, by the rules of the tally or otherwise.
-func (t *tally) count(nth int, p *point, by [ruleCount]bool) {
-	for rule := range ruleCount {
-		if of(t.rules, rule) == 0 {
-			continue
-		}
-		if bucket := t.bucketOf(rule, nth, p.created); bucket != t.bucket[rule] {
-			if t.left[rule] == 0 {
-				continue
-			}
-			t.bucket[rule], t.taken[rule] = bucket, false
-			t.used[rule]++
-			if t.left[rule] > 0 {
-				t.left[rule]--
-			}
-		}
-		if by[rule] {
-			t.taken[rule] = true
-			p.kept = append(p.kept, fmt.Sprintf("%s %d of %s", ruleNames[rule], t.used[rule], number(of(t.rules, rule))))
-		}
-	}
+// A term is a rule that keeps a backup, in words, and until when; zero for ever.
+type term struct {
+	why string
+	end time.Time
 }
 
-// applyRules decides which of the points, newest first, archive rules keep.
+// applyRules notes which restore points archive rules keep, other than last=n of an earlier policy:
+// that one depends on what else stays.
 //
-// One that nothing keeps counts nowhere: whether it is still there or gone already
-// makes no difference to the others.
-func applyRules(points []*point, tallies []*tally) {
-	if len(tallies) == 0 {
-		return
+// The current rules judge all restore points together. Those made under other rules are judged by
+// their own as well, among those made under the same rules. Such a rule keeps a backup no longer than
+// its span, and counts only backups that are within it: then it makes no difference to the others
+// when a backup is removed that no rule keeps any more.
+func (h Holding) applyRules(items []*item, now time.Time) {
+	type terms struct {
+		rules backup.Rules
+		zone  string
 	}
-	for _, p := range points {
-		if p.by != nil && p.archived != "" {
-			p.by.prefer(p)
-		}
-	}
-	for nth, p := range points {
-		var by [ruleCount]bool
-		stays := p.stays
-		if p.by != nil {
-			var any bool
-			by, any = p.by.keeps(nth, p)
-			stays = stays || any
-		}
-		if !stays {
+	var points []*item // newest first
+	earlier := map[terms][]*item{}
+	for _, it := range slices.Backward(items) {
+		if !it.complete || it.unread != "" {
 			continue
 		}
-		for _, t := range tallies {
-			if t == p.by {
-				t.count(nth, p, by)
-			} else if !p.apart {
-				t.count(nth, p, [ruleCount]bool{})
-			}
+		points = append(points, it)
+		if it.earlier = !h.ruledBy(it.frozen); it.earlier {
+			key := terms{it.frozen.rules, it.frozen.zone.String()}
+			earlier[key] = append(earlier[key], it)
 		}
 	}
-	// While a rule has some left, the oldest of all stays as well, so that the history
-	// reaches as far back as it can. One that is apart is the oldest of its own only.
-	reached := map[*tally]bool{}
-	for _, p := range slices.Backward(points) {
-		if t := p.by; t != nil && len(p.kept) == 0 && !reached[t] {
-			for rule := range ruleCount {
-				if t.left[rule] != 0 {
-					p.kept = append(p.kept, "oldest "+ruleNames[rule])
+	if rules := h.rules(); !rules.IsZero() {
+		for rule := range ruleCount {
+			pick(rule, of(rules, rule), h.Policy.Schedule.Zone(), points, func(it *item, why string) {
+				if it.earlier {
+					why += " by the current policy"
 				}
-			}
-		}
-		if stays := len(p.kept) > 0 || p.stays; stays && p.apart {
-			reached[p.by] = true
-		} else if stays {
-			break
+				it.terms = append(it.terms, term{why: why})
+			})
 		}
 	}
+	for key, group := range earlier {
+		for rule := ruleHourly; rule < ruleCount; rule++ {
+			if n := of(key.rules, rule); n != 0 {
+				pickWithin(rule, n, group, now)
+			}
+		}
+	}
+}
+
+// pickWithin notes which restore points a rule of an earlier policy keeps, among those made under it.
+func pickWithin(rule, n int, group []*item, now time.Time) {
+	zone := group[0].frozen.zone
+	var within []*item
+	ends := map[*item]time.Time{}
+	first := time.Time{} // when the first of them is past the span
+	for _, it := range group {
+		if end := endOf(rule, n, it.b.Created.In(zone)); end.IsZero() || now.Before(end) {
+			within, ends[it] = append(within, it), end
+			first = earliest(first, end)
+		}
+	}
+	kept := map[*item]bool{}
+	pick(rule, n, zone, within, func(it *item, why string) {
+		kept[it] = true
+		if end := ends[it]; !end.IsZero() {
+			why += " until " + end.Format(time.DateOnly)
+		}
+		it.terms = append(it.terms, term{why, ends[it]})
+	})
+	for _, it := range within {
+		if end := ends[it]; !kept[it] && !first.IsZero() && (end.IsZero() || first.Before(end)) {
+			it.again = earliest(it.again, first) // it may become the oldest, or take another's place
+		}
+	}
+}
+
+// earliest is the earlier of two times, of which zero is never.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
