@@ -9,6 +9,7 @@ import (
 	"staffeln/functions"
 	"staffeln/functions/backup"
 	"staffeln/functions/keep"
+	"staffeln/testutil/sentences"
 	"staffeln/testutil/simcloud"
 )
 
@@ -116,9 +117,11 @@ func (p *play) removing(id string) {
 	}
 	blind := p.request.on.Load() != nil || p.stalling
 	holding := p.holding(b.Project, b.Volume, same)
-	keeps := true
+	keeps, said := true, true
 	for _, policy := range p.candidates() {
 		holding.Policy = policy
+		facts := sentences.Facts{Backups: holding.Backups, Policy: policy, Gone: holding.Gone, Orphan: holding.Orphan}
+		said = said && facts.Stay(now)[id]
 		for _, f := range keep.Decide(holding, now) {
 			if f.Backup.ID == id {
 				keeps = keeps && f.Keep && !f.Broken && !(blind && f.Hostage)
@@ -127,6 +130,9 @@ func (p *play) removing(id string) {
 	}
 	if keeps {
 		p.fail("I3", "backup %s (%s, %s) was to be deleted, and every policy keeps it", id, b.Name, b.Status)
+	}
+	if said {
+		p.fail("I3", "backup %s (%s) was to be deleted, and stays by the rules, whatever the policy", id, b.Name)
 	}
 	for _, child := range same {
 		if child.Parent == id && !blind {
