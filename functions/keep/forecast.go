@@ -2,6 +2,7 @@ package keep
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"staffeln/functions/backup"
@@ -10,10 +11,11 @@ import (
 // horizon is how far ahead a quota is looked at, in days.
 const horizon = 366
 
-// Forecast tells how full both quotas are, what the policies of now will need of
-// them once they have run their course, and the day on which a limit is reached.
-// It takes what is not ours to stay as it is. What steadyOf answers is [Steady]'s.
-func Forecast(q backup.Quota, volumes []backup.Protected, records []backup.Record, classes backup.Classes, steadyOf func(backup.Policy, time.Time) int, now time.Time) (backups, gigabytes backup.QuotaFact) {
+// Forecast says how full both quotas are, how much of them the current policies need in the long run,
+// and on which day a limit is reached. It assumes that everything which is not ours stays as it is.
+// steadyOf is [Steady], or a cache of it.
+func Forecast(q backup.Quota, volumes []backup.Protected, records []backup.Record, classes backup.Classes,
+	steadyOf func(backup.Policy, time.Time) int, now time.Time) (backups, gigabytes backup.QuotaFact) {
 	backups, gigabytes = backup.QuotaFactOf(q.Backups), backup.QuotaFactOf(q.Gigabytes)
 	have := map[string]int{}
 	ours, oursGiB := 0, 0
@@ -40,13 +42,14 @@ func Forecast(q backup.Quota, volumes []backup.Protected, records []backup.Recor
 			most = steadyOf(p, now)
 			steady[key] = most
 		}
-		paces = append(paces, pace{have: have[v.Volume], most: most, size: v.Size, perDay: float64(24*time.Hour) / float64(max(p.Schedule.Interval(now), time.Second))})
+		perDay := float64(24*time.Hour) / float64(max(p.Schedule.Interval(now), time.Second))
+		paces = append(paces, pace{have: have[v.Volume], most: most, size: v.Size, perDay: perDay})
 		needs += most
 		needsGiB += most * v.Size
 		ours -= have[v.Volume]
 		oursGiB -= have[v.Volume] * v.Size
 	}
-	// Of volumes no longer protected nothing is counted on: they go in their own time.
+	// Backups of volumes that are not protected any more go in their own time: they are not counted.
 	others, othersGiB := backups.Used, gigabytes.Used
 	for _, p := range paces {
 		others -= p.have
@@ -58,34 +61,37 @@ func Forecast(q backup.Quota, volumes []backup.Protected, records []backup.Recor
 	for day := 0; day <= horizon; day++ {
 		n, gib := others, othersGiB
 		for _, p := range paces {
-			// What is more than the policy will need goes; what is less grows at its pace.
+			// A surplus over what the policy needs goes; a shortage is filled at the schedule's pace.
 			there := min(max(p.most, p.have), p.have+int(p.perDay*float64(day)))
 			n += there
 			gib += there * p.size
 		}
 		at := now.AddDate(0, 0, day)
-		if backups.Full.IsZero() && backups.Limit >= 0 && n >= backups.Limit && backups.Needs > backups.Limit {
-			backups.Full = at
-		}
-		if gigabytes.Full.IsZero() && gigabytes.Limit >= 0 && gib >= gigabytes.Limit && gigabytes.Needs > gigabytes.Limit {
-			gigabytes.Full = at
-		}
+		full(&backups, n, at)
+		full(&gigabytes, gib, at)
 	}
 	return backups, gigabytes
+}
+
+// full notes the day on which the limit of a quota is reached, if it is the first.
+func full(q *backup.QuotaFact, used int, day time.Time) {
+	if q.Full.IsZero() && q.Limit >= 0 && used >= q.Limit && q.Needs > q.Limit {
+		q.Full = day
+	}
 }
 
 // Words are everything in a policy that [Steady] depends on: for two policies with the same words
 // it returns the same.
 func Words(p backup.Policy) string {
-	return p.Schedule.String() + "|" + p.Retention.String() + "|" + p.Rules.String() + "|" + p.ChainAge.String() + "|" + strconv.Itoa(p.Depth) + "|" +
-		p.Archive.Container + "|" + string(p.Archive.Every)
+	return strings.Join([]string{p.Schedule.String(), p.Retention.String(), p.Rules.String(), p.ChainAge.String(),
+		strconv.Itoa(p.Depth), p.Archive.Container, string(p.Archive.Every)}, "|")
 }
 
-// most synthetic backups that a policy is judged by.
+// mostSynthetic bounds the synthetic backups that a policy is judged by.
 const mostSynthetic = 5000
 
-// Steady is how many backups of one volume there are at most under a policy that
-// has run its course: it plays the schedule far enough and asks [Decide].
+// Steady is how many backups of one volume there are at most under a policy in the long run: it plays
+// the schedule far enough and asks [Decide].
 func Steady(p backup.Policy, now time.Time) int {
 	interval := max(p.Schedule.Interval(now), time.Second)
 	var slots []time.Time
@@ -103,7 +109,8 @@ func Steady(p backup.Policy, now time.Time) int {
 	carried := p.Depth
 	span := ""
 	for i := len(slots) - 1; i >= 0; i-- {
-		b := backup.CinderBackup{ID: strconv.Itoa(len(slots) - i), Volume: v.ID, Project: "p", Status: "available", Origin: backup.OriginService, Created: slots[i], Size: 1}
+		b := backup.CinderBackup{ID: strconv.Itoa(len(slots) - i), Volume: v.ID, Project: "p", Status: "available",
+			Origin: backup.OriginService, Created: slots[i], Size: 1}
 		kind, archived := backup.Incremental, backup.Span("")
 		if p.Archive.Container != "" {
 			if key := p.Archive.Every.Key(slots[i].In(p.Schedule.Zone())); key != span {
@@ -119,7 +126,8 @@ func Steady(p backup.Policy, now time.Time) int {
 			carried++
 		}
 		b.Incremental = kind == backup.Incremental
-		b.Metadata = backup.Metadata(backup.Run{Volume: v.ID, Project: "p", Slot: slots[i], Attempt: 1, Kind: kind, Archived: archived}, p, backup.Enrolment{}, slots[i])
+		run := backup.Run{Volume: v.ID, Project: "p", Slot: slots[i], Attempt: 1, Kind: kind, Archived: archived}
+		b.Metadata = backup.Metadata(run, p, backup.Enrolment{}, slots[i])
 		h.Backups = append(h.Backups, b)
 	}
 	// Between two removals there is up to a chain more than right after one.
@@ -128,7 +136,8 @@ func Steady(p backup.Policy, now time.Time) int {
 		part := h
 		part.Backups = h.Backups[:len(h.Backups)-back]
 		kept := 0
-		for _, f := range Decide(part, part.Backups[len(part.Backups)-1].Created.Add(-time.Second)) { // the new one comes before the old one goes
+		now := part.Backups[len(part.Backups)-1].Created.Add(-time.Second) // the new one comes before the old one goes
+		for _, f := range Decide(part, now) {
 			if f.Keep {
 				kept++
 			}
@@ -138,9 +147,10 @@ func Steady(p backup.Policy, now time.Time) int {
 	return most
 }
 
-// reaches says whether rules may keep what is so old.
+// reaches says whether rules may keep a backup of that age.
 func reaches(r backup.Rules, age time.Duration) bool {
 	day := 24 * time.Hour
 	span := func(n int, each time.Duration) bool { return n < 0 || age <= time.Duration(min(n+1, 1000))*each }
-	return span(r.Hourly, time.Hour) || span(r.Daily, day) || span(r.Weekly, 7*day) || span(r.Monthly, 31*day) || span(r.Yearly, 366*day)
+	return span(r.Hourly, time.Hour) || span(r.Daily, day) || span(r.Weekly, 7*day) || span(r.Monthly, 31*day) ||
+		span(r.Yearly, 366*day)
 }

@@ -10,28 +10,27 @@ import (
 	"staffeln/functions/backup"
 )
 
-// A Fate is what is decided about one backup.
+// A Fate is the decision about one backup.
 type Fate struct {
 	Backup backup.CinderBackup
-	// Keep says that it stays. One that is not ours always does.
+	// Keep says that it stays. A backup that is not ours always stays.
 	Keep bool
-	// Broken says that it never became a restore point; only such have no restore
-	// point to lose.
+	// Broken says that it is ours and never became a restore point, so that removing it loses none.
 	Broken bool
 	// Why is the reason in words: "younger than 30d", "daily 3 of 7", "incremental ID
 	// builds on it", "hold", "the newest complete restore point".
 	Why string
-	// Until is when time alone may change the decision; zero where it cannot.
+	// Until is when time alone may change the decision; zero if it cannot.
 	Until time.Time
 	// Newest says that the volume would have no complete restore point left without it.
 	Newest bool
-	// Hostage says that it would go but for a backup that is not ours and may build on
-	// it: Cinder refuses to delete it for as long as that one is there.
+	// Hostage says that it stays only because a backup that is not ours may build on it: Cinder refuses
+	// to delete it while that backup exists.
 	Hostage bool
-	// Children are the ids of all backups that may build on it, ours and others'. It is
-	// only to be read: fates share it.
+	// Children are the ids of all backups that may build on it, ours and others'. Fates share the
+	// slice: do not change it.
 	Children []string
-	// Chain is the id of the full backup of its chain; its own for a full one.
+	// Chain is the id of the full backup of its chain; its own id for a full backup.
 	Chain string
 }
 
@@ -94,8 +93,8 @@ type item struct {
 	// reasons to stay are its own, stay is for how long.
 	reasons []string
 	stay    stay
-	// kept is that together with what builds on it; by is which of those it stays for
-	// if it has no reason of its own.
+	// kept is stay extended by the backups that may build on it. by is the one it stays for if it has
+	// no reason of its own.
 	kept    stay
 	by      *item
 	hostage bool
@@ -104,8 +103,8 @@ type item struct {
 	chain string
 }
 
-// A stay is for how long something stays: not at all, until a time, or for longer
-// than time alone can tell.
+// A stay is how long a backup stays: not at all, until a time, or always, as far as time alone can
+// tell.
 type stay struct {
 	yes, always bool
 	until       time.Time
@@ -142,8 +141,7 @@ type frozen struct {
 	retention string
 	rules     backup.Rules
 	zone      *time.Location
-	// aged is when the retention time is over, dated when the metadata say it is; the
-	// later counts.
+	// aged is the end of the retention time by its text, dated by its date; the later counts.
 	aged, dated time.Time
 }
 
@@ -164,13 +162,14 @@ func gather(h Holding) []*item {
 			}
 			return 0
 		}
-		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(incremental(a), incremental(b)), cmp.Compare(a.ID, b.ID), b.Updated.Compare(a.Updated))
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(incremental(a), incremental(b)), cmp.Compare(a.ID, b.ID),
+			b.Updated.Compare(a.Updated))
 	})
-	// Where lists were paged while they changed, one may come twice.
+	// A list that changes while it is paged can show a backup twice.
 	backups = slices.CompactFunc(backups, func(a, b backup.CinderBackup) bool { return a.ID == b.ID })
 	zones := map[string]*time.Location{}
 	if h.Policy != nil {
-		// Mostly that is the one they were made in: reading it again costs more than all the rest.
+		// Most backups were made in this zone, and loading a zone costs more than all the rest.
 		zones[h.Policy.Schedule.Zone().String()] = h.Policy.Schedule.Zone()
 	}
 	items := make([]*item, len(backups))
@@ -189,8 +188,7 @@ func gather(h Holding) []*item {
 	return items
 }
 
-// frozen reads the policy frozen into a backup of ours; unread says what of it
-// cannot be.
+// frozenIn reads the policy frozen into a backup of ours; unread says what cannot be read.
 func frozenIn(b backup.CinderBackup, zones map[string]*time.Location) (f frozen, unread string) {
 	if b.Created.IsZero() {
 		return f, "nobody knows when it was made"
@@ -222,7 +220,7 @@ func frozenIn(b backup.CinderBackup, zones map[string]*time.Location) (f frozen,
 			return bad(backup.MetaKeepUntil)
 		}
 	}
-	// Those made before there were archive rules have none.
+	// Backups that are older than archive rules have none.
 	if f.rules, err = backup.ParseRules(b.Metadata[backup.MetaRules]); err != nil {
 		return bad(backup.MetaRules)
 	}
@@ -262,8 +260,8 @@ func (n *newer) add(it *item) {
 	}
 }
 
-// goneSince is since when a volume is gone at most: it was there when its newest restore
-// point was made, whatever the ledger says, which others may have written to.
+// goneSince is the earliest moment at which the volume can have gone: it was there when its newest
+// restore point was made. The ledger may say otherwise, because others may have written to it.
 func goneSince(said time.Time, items []*item) time.Time {
 	if said.IsZero() {
 		return said
@@ -351,7 +349,7 @@ func (h Holding) judge(it *item, newer newer, now time.Time) {
 	}
 }
 
-// fate is what came out.
+// fate sums up what was decided about the item.
 func (it *item) fate(h Holding, again time.Time) Fate {
 	f := Fate{
 		Backup: it.b, Keep: it.kept.yes, Until: it.kept.until, Hostage: it.hostage, Newest: it.newest,
@@ -368,7 +366,8 @@ func (it *item) fate(h Holding, again time.Time) Fate {
 	case it.b.Status == "deleting" || it.b.Status == "deleted":
 		f.Why = "Cinder is deleting it"
 	case f.Broken:
-		f.Why = fmt.Sprintf("it never became complete: cinder: %.100s", cmp.Or(it.b.FailReason, "status error without a reason"))
+		f.Why = fmt.Sprintf("it never became complete: cinder: %.100s",
+			cmp.Or(it.b.FailReason, "status error without a reason"))
 		f.Until = again
 	default:
 		f.Why, f.Until = it.past(h), again
@@ -376,7 +375,7 @@ func (it *item) fate(h Holding, again time.Time) Fate {
 	return f
 }
 
-// past says what it has outlived.
+// past says in words why nothing keeps it any more.
 func (it *item) past(h Holding) string {
 	f := it.frozen
 	why := "older than " + f.retention

@@ -124,7 +124,8 @@ func (j *judge) held(project string, brake, cloud keep.Braking, before string) s
 
 func sum(b keep.Braking, held string, at time.Time) Sum {
 	o := b.Outlook
-	s := Sum{RestorePoints: o.Backups, Removals: o.Removals, Chains: float64(o.Chains) / 1000, ChainsRemoved: float64(o.Losses) / 1000}
+	s := Sum{RestorePoints: o.Backups, Removals: o.Removals,
+		Chains: float64(o.Chains) / 1000, ChainsRemoved: float64(o.Losses) / 1000}
 	var released bool
 	if s.Brake, released = b.Ask(held, at); released {
 		s.Released, s.ReleasedFor = b.Released.UTC(), b.Most
@@ -166,8 +167,9 @@ func (j *judge) rows(h keep.Holding, fates []keep.Fate) []Fate {
 			continue
 		}
 		row := Fate{
-			Project: h.Project, Volume: h.Volume, Backup: b.ID, Name: b.Name, Kind: backup.Full, Status: b.Status, Container: b.Container,
-			Size: b.Size, Created: b.Created.UTC(), Verdict: Keep, Why: f.Why, Until: f.Until, Newest: f.Newest, Broken: f.Broken,
+			Project: h.Project, Volume: h.Volume, Backup: b.ID, Name: b.Name, Kind: backup.Full, Status: b.Status,
+			Container: b.Container, Size: b.Size, Created: b.Created.UTC(),
+			Verdict: Keep, Why: f.Why, Until: f.Until, Newest: f.Newest, Broken: f.Broken,
 			Chain: f.Chain, Children: append([]string{}, f.Children...),
 		}
 		if !f.Until.IsZero() {
