@@ -84,7 +84,7 @@ func All(n Needs) []runtime.Function {
 	tr := &track.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("track"), Count: n.Count,
 		Settings: track.Settings{Classes: s.Classes, Grace: s.Grace, StampKey: backup.StampKey}}
 	rt := &retention.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("retention"), Count: n.Count,
-		Settings: retention.Settings{Classes: s.Classes, Orphan: s.Orphan, Brake: s.Brake}}
+		Settings: s.Settings}
 	rp := n.Report()
 
 	return []runtime.Function{

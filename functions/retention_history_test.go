@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"staffeln/functions/backup"
+	"staffeln/functions/keep"
 	"staffeln/testutil/simcloud"
 	"staffeln/testutil/world"
 )
@@ -157,7 +158,7 @@ func TestTheTenantsOwnIncrementalOnOurChain(t *testing.T) {
 // idleBut checks that nothing is left to be removed but n hostages of a volume.
 func (s *tale) idleBut(volume string, n int) {
 	s.Helper()
-	for _, f := range backup.Retain(s.holding(s.Seeded.Volumes[volume]), s.Now().Add(-2*time.Minute)) {
+	for _, f := range keep.Decide(s.holding(s.Seeded.Volumes[volume]), s.Now().Add(-2*time.Minute)) {
 		if f.Hostage {
 			n--
 		}

@@ -12,6 +12,7 @@ import (
 
 	"staffeln/functions"
 	"staffeln/functions/backup"
+	"staffeln/functions/keep"
 	"staffeln/testutil/simcloud"
 )
 
@@ -79,10 +80,10 @@ func (w *witness) DeleteBackup(ctx context.Context, project, id string) error {
 }
 
 // holding is the truth about a volume's backups.
-func (s *tale) holding(volume string) backup.Holding { return s.holdingOf(volume, s.Cloud.Backups()) }
+func (s *tale) holding(volume string) keep.Holding { return s.holdingOf(volume, s.Cloud.Backups()) }
 
-func (s *tale) holdingOf(volume string, all []simcloud.Backup) backup.Holding {
-	h := backup.Holding{Volume: volume, Orphan: s.Settings.Orphan}
+func (s *tale) holdingOf(volume string, all []simcloud.Backup) keep.Holding {
+	h := keep.Holding{Volume: volume, Orphan: s.Settings.Orphan, LastSlot: time.Date(3000, 1, 1, 0, 0, 0, 0, time.UTC)}
 	if _, there := s.Cloud.Volume(volume); !there || s.removing.moved {
 		h.Gone = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
@@ -113,11 +114,11 @@ func (s *tale) origin(b simcloud.Backup) backup.Origin {
 
 // fates are what the rules say of a volume that is protected by the default policy,
 // and of the same where it is not.
-func (s *tale) fates(h backup.Holding, at time.Time) (with, without []backup.Fate) {
-	without = backup.Retain(h, at)
+func (s *tale) fates(h keep.Holding, at time.Time) (with, without []keep.Fate) {
+	without = keep.Decide(h, at)
 	policy := s.Policies()[backup.Default]
 	h.Policy = &policy
-	return backup.Retain(h, at), without
+	return keep.Decide(h, at), without
 }
 
 // idle checks that nothing is left to be removed.

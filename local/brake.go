@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"staffeln/functions/backup"
+	"staffeln/functions/keep"
 	"staffeln/runtime/openstack"
 	"staffeln/runtime/process"
 )
@@ -51,7 +52,7 @@ func (brakeList) print(ctx context.Context, environ []string, now time.Time, out
 	if err != nil {
 		return err
 	}
-	if trips, why := b.cloud().Trips(outlook); trips {
+	if why := b.cloudHolds(outlook, held, now); why != "" {
 		fmt.Fprintf(out, "cloud: %s\n  %s\n", why, amount(outlook))
 		if now.Before(until) {
 			fmt.Fprintf(out, "  released until %s for at most %d removals\n", when(until), most)
@@ -69,10 +70,10 @@ func (brakeList) print(ctx context.Context, environ []string, now time.Time, out
 			fmt.Fprintf(out, ", as of %s", when(r.Looked))
 		}
 		fmt.Fprintln(out)
-		switch trips, _ := b.brake().Trips(r.Outlook); {
+		switch why, _ := b.project(r).Ask(r.Held, now); {
 		case now.Before(r.Released):
 			fmt.Fprintf(out, "  released until %s for at most %d removals\n", when(r.Released), r.Most)
-		case trips:
+		case why != "":
 			fmt.Fprintf(out, "  to let them go: staffeln brake release %s\n", r.Project)
 		}
 	}
@@ -126,13 +127,25 @@ func openLedger(ctx context.Context, environ []string) (*process.Process, error)
 	return process.Opened(ctx, s, warnings())
 }
 
-func (b *brakes) brake() backup.Brake { return b.Settings.Functions().Brake }
+// project is the brake of a project, and cloud that of the whole cloud.
+func (b *brakes) project(r backup.Retention) keep.Braking {
+	return keep.OfProject(b.Settings.Rules().Brake, r, r.Outlook)
+}
 
-// cloud is the brake on the whole cloud.
-func (b *brakes) cloud() backup.Brake {
-	whole := b.brake()
-	whole.From *= 2
-	return whole
+func (b *brakes) cloud(o backup.Outlook) keep.Braking {
+	return keep.OfCloud(b.Settings.Rules().Brake, o, time.Time{}, 0)
+}
+
+// cloudHolds says why the brake of the cloud holds back the removals of some project; "" if it
+// does not.
+func (b *brakes) cloudHolds(o backup.Outlook, held []backup.Retention, now time.Time) string {
+	why := b.cloud(o).Trips()
+	for _, r := range held {
+		if why == "" {
+			why, _ = b.cloud(o).Ask(r.Held, now)
+		}
+	}
+	return why
 }
 
 func (b *brakes) releaseCloud(ctx context.Context, now time.Time, out io.Writer) error {
@@ -140,16 +153,16 @@ func (b *brakes) releaseCloud(ctx context.Context, now time.Time, out io.Writer)
 	if err != nil {
 		return err
 	}
-	trips, why := b.cloud().Trips(outlook)
-	if !trips {
+	held, err := b.Ledger.Held(ctx)
+	if err != nil {
+		return err
+	}
+	why := b.cloudHolds(outlook, held, now)
+	if why == "" {
 		return fmt.Errorf("the brake of the cloud holds nothing back: %s", amount(outlook))
 	}
 	until := now.Add(released)
 	if err := b.Ledger.ReleaseCloud(ctx, until, outlook.Removals); err != nil {
-		return err
-	}
-	held, err := b.Ledger.Held(ctx)
-	if err != nil {
 		return err
 	}
 	var errs []error
@@ -170,8 +183,8 @@ func (b *brakes) releaseProject(ctx context.Context, what string, now time.Time,
 	if err != nil {
 		return err
 	}
-	trips, why := b.brake().Trips(r.Outlook)
-	if !trips {
+	why, _ := b.project(r).Ask(r.Held, now)
+	if why == "" {
 		return fmt.Errorf("the brake of project %s holds nothing back (%s); its removals wait for another reason: %s", name, amount(r.Outlook), r.Held)
 	}
 	until := now.Add(released)
@@ -184,7 +197,7 @@ func (b *brakes) releaseProject(ctx context.Context, what string, now time.Time,
 	if err != nil {
 		return err
 	}
-	if trips, why := b.cloud().Trips(outlook); trips {
+	if why := b.cloudHolds(outlook, held, now); why != "" {
 		fmt.Fprintf(out, "The brake of the cloud holds, too (%s): staffeln brake release cloud\n", why)
 	}
 	return b.Ledger.LookRetention(ctx, r.Project, now)

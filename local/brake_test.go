@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"staffeln/functions/backup"
+	"staffeln/functions/keep"
 	"staffeln/runtime/ledger"
 	"staffeln/testutil/services"
 	"staffeln/testutil/simcloud"
@@ -97,7 +98,7 @@ func TestTheBrakeIsShownAndReleased(t *testing.T) {
 	if got := s.list(noon); got != "Nothing is held back.\n" {
 		t.Errorf("nothing was looked at yet: %s", got)
 	}
-	_, why := backup.Brake{Percent: 50, From: 10}.Trips(disaster)
+	why := keep.OfProject(backup.Brake{Percent: 50, From: 10}, backup.Retention{}, disaster).Trips()
 	s.looked("alpha", disaster, "brake: "+why, noon)
 	s.looked("beta", healthy, "", noon)
 	s.looked("gamma", backup.Outlook{Backups: 3}, "clock: our clock is ahead of the cloud's by more than 5m0s", noon)
@@ -138,7 +139,7 @@ func TestTheBrakeOfTheCloud(t *testing.T) {
 	if _, err := s.release("cloud", noon); err == nil || !strings.Contains(err.Error(), "holds nothing back") {
 		t.Error(err)
 	}
-	_, why := backup.Brake{Percent: 50, From: 20}.Trips(disaster.Add(disaster))
+	why := keep.OfCloud(backup.Brake{Percent: 50, From: 10}, disaster.Add(disaster), time.Time{}, 0).Trips()
 	for _, p := range []string{"alpha", "beta"} {
 		s.looked(p, disaster, "cloud brake: "+why, noon)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"staffeln/functions/backup"
+	"staffeln/functions/keep"
 )
 
 // oneShortLine fails for an error that does not fit on a terminal.
@@ -115,9 +116,9 @@ func FuzzHeld(f *testing.F) {
 		const most = 1 << 40 // the ledger reads no more
 		if min(removals, backups, chains, losses) >= 0 && max(removals, backups, chains, losses) <= most {
 			for _, brake := range []backup.Brake{{Percent: 30, From: 10}, {Percent: 0, From: 0}, {Percent: 100}} {
-				trips, why := brake.Trips(o)
-				if trips != (removals >= brake.From && brake.Percent < 100 && float64(losses)*100 > float64(brake.Percent)*float64(chains)) || trips != (why != "") {
-					t.Fatalf("%+v of %+v: %t %q", brake, o, trips, why)
+				why := keep.OfProject(brake, backup.Retention{}, o).Trips()
+				if trips := why != ""; trips != (removals >= brake.From && brake.Percent < 100 && float64(losses)*100 > float64(brake.Percent)*float64(chains)) {
+					t.Fatalf("%+v of %+v: %q", brake, o, why)
 				}
 			}
 		}

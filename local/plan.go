@@ -13,7 +13,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"staffeln/functions"
 	"staffeln/functions/backup"
 	"staffeln/functions/plan"
 	"staffeln/runtime/ledger"
@@ -42,7 +41,7 @@ func (c planCommand) print(ctx context.Context, environ []string, now time.Time,
 	if err != nil {
 		return fmt.Errorf("these settings are wrong:\n%w", err)
 	}
-	r := plan.Reader{Settings: planSettings(s.Functions())}
+	r := plan.Reader{Settings: s.Rules()}
 	o, witness := s.CloudOptions(warnings()), &plan.Witness{}
 	o.Witness = witness
 	if s.RedisURL != "" {
@@ -74,7 +73,7 @@ func (c planCommand) print(ctx context.Context, environ []string, now time.Time,
 		// It was not there to say whose the backups are: what else it said does not fit.
 		facts.Memory, facts.NoMemory = nil, lost.Error()
 	}
-	p := r.Settings.Make(facts, at)
+	p := plan.Make(r.Settings, facts, at)
 	if !c.All {
 		p = p.Acts()
 	}
@@ -118,11 +117,6 @@ func moment(s string, now time.Time) (time.Time, error) {
 		return bad("is over: what the cloud was like then is not known")
 	}
 	return at, nil
-}
-
-func planSettings(s functions.Settings) plan.Settings {
-	return plan.Settings{Classes: s.Classes, Keys: s.Keys, Limits: s.Limits, PerService: s.PerService,
-		VolumeLimit: s.VolumeLimit, VolumeLimits: s.VolumeLimits, Orphan: s.Orphan, Brake: s.Brake}
 }
 
 // warnings logs to standard error what is wrong, and nothing else.

@@ -118,7 +118,8 @@ type QuotaFact struct {
 // Unlimited says that there is no limit.
 func (q QuotaFact) Unlimited() bool { return q.Limit < 0 }
 
-func quotaFact(u Usage) QuotaFact {
+// QuotaFactOf is what is used of a quota, and how near that is to its limit.
+func QuotaFactOf(u Usage) QuotaFact {
 	q := QuotaFact{Limit: max(u.Limit, -1), Used: u.Used + u.Reserved, Level: Low}
 	switch {
 	case q.Limit < 0:
@@ -154,8 +155,8 @@ type DigestInput struct {
 	// ours there are.
 	Volumes []Protected
 	Records []Record
-	// Quota is Cinder's; QuotaUnknown why it is not known.
-	Quota        Quota
+	// QuotaUnknown is why the quota is not known; "" if it is, and then the forecast is added to
+	// the digest.
 	QuotaUnknown string
 	// Failing is what the digest before found: since when each volume has failed, by id.
 	Failing map[string]time.Time
@@ -167,19 +168,13 @@ type DigestInput struct {
 	Keys        Keys
 	// Deadline is how long a backup may run.
 	Deadline TimeLimit
-	// Steady, if set, stands in for [Steady]: it takes a while, and whoever makes many
-	// digests for one moment can remember.
-	Steady func(p Policy, now time.Time) int
 }
 
-// Summarise makes the facts of a digest, and what the next one needs to know of
+// Summarise makes the facts of a digest, without the forecast of the quotas, and what the next one needs to know of
 // this: since when each volume has been failing.
 func Summarise(in DigestInput) (Digest, map[string]time.Time) {
 	if in.Zone == nil {
 		in.Zone = time.UTC
-	}
-	if in.Steady == nil {
-		in.Steady = Steady
 	}
 	d := Digest{
 		ID:      in.Project.ID + "@" + in.To.UTC().Format(Stamp),
@@ -195,9 +190,6 @@ func Summarise(in DigestInput) (Digest, map[string]time.Time) {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Backup, b.Backup))
 	})
 	d.Removals = len(d.Removed)
-	if in.QuotaUnknown == "" {
-		d.Backups, d.Gigabytes = Forecast(in.Quota, in.Volumes, in.Records, in.Classes, in.Steady, in.To)
-	}
 	return d, failing
 }
 

@@ -210,62 +210,8 @@ func TestQuotaInFigures(t *testing.T) {
 		{"nothing allowed", Usage{Limit: 0}, 100, High},
 		{"nothing allowed and something there", Usage{Limit: 0, Used: 3}, 100, High},
 	} {
-		if q := quotaFact(c.u); q.Percent != c.percent || q.Level != c.level || q.Used != c.u.Used+c.u.Reserved {
+		if q := QuotaFactOf(c.u); q.Percent != c.percent || q.Level != c.level || q.Used != c.u.Used+c.u.Reserved {
 			t.Errorf("%s: %+v", c.sentence, q)
-		}
-	}
-}
-
-func TestForecast(t *testing.T) {
-	now := nov(22)
-	policy := func(schedule, retention, rules string, depth int) Policy {
-		age, err := ParseAge(retention)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := ParseRules(rules)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return Policy{Class: Default, Schedule: mustSchedule(schedule), Retention: age, Rules: r, Depth: depth}
-	}
-	for _, c := range []struct {
-		sentence string
-		p        Policy
-		volumes  int
-		have     int
-		quota    Quota
-		needs    int
-		full     string
-	}{
-		{"a week of daily fulls is 8 at most: the new one comes before the old one goes", policy("24h", "7d", "", 0), 1, 0, Quota{Backups: Usage{Limit: 10}, Gigabytes: Usage{Limit: -1}}, 8, ""},
-		{"two volumes with ten to go run out after five days", policy("24h", "30d", "", 0), 2, 0, Quota{Backups: Usage{Limit: 10}, Gigabytes: Usage{Limit: -1}}, 62, "2026-11-27"},
-		{"what others use counts", policy("24h", "7d", "", 0), 1, 0, Quota{Backups: Usage{Limit: 10, Used: 3}, Gigabytes: Usage{Limit: -1}}, 11, "2026-11-29"},
-		{"full already", policy("24h", "7d", "", 0), 1, 2, Quota{Backups: Usage{Limit: 2, Used: 2}, Gigabytes: Usage{Limit: -1}}, 8, "2026-11-22"},
-		{"no limit is never reached", policy("1h", "30d", "", 0), 1, 0, Quota{Backups: Usage{Limit: -1}, Gigabytes: Usage{Limit: -1}}, 721, ""},
-		{"a chain of 7 stays until its last may go, when the next has begun", policy("24h", "1d", "", 6), 1, 0, Quota{Backups: Usage{Limit: 100}, Gigabytes: Usage{Limit: -1}}, 8, ""},
-		{"archive rules keep more", policy("24h", "7d", "monthly=3", 0), 1, 0, Quota{Backups: Usage{Limit: 100}, Gigabytes: Usage{Limit: -1}}, 10, ""},
-	} {
-		classes := Classes{Default: c.p}
-		var volumes []Protected
-		var records []Record
-		for i := range c.volumes {
-			id := fmt.Sprint("v", i)
-			volumes = append(volumes, Protected{Volume: id, Size: 10, Enrolments: []Enrolment{{Class: Default}}})
-			for j := range c.have {
-				records = append(records, Record{ID: fmt.Sprint(id, j), Volume: id, Size: 10})
-			}
-		}
-		b, g := Forecast(c.quota, volumes, records, classes, Steady, now)
-		full := ""
-		if !b.Full.IsZero() {
-			full = b.Full.Format("2006-01-02")
-		}
-		if b.Needs != c.needs || full != c.full {
-			t.Errorf("%s: needs %d, full %q; want %d, %q", c.sentence, b.Needs, full, c.needs, c.full)
-		}
-		if want := 10 * (c.needs - max(0, c.quota.Backups.Used-c.have*c.volumes)); g.Needs != want && c.quota.Gigabytes.Used == 0 && c.have == 0 {
-			t.Errorf("%s: needs %d GiB, want %d", c.sentence, g.Needs, want)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package backup
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,37 +77,6 @@ func TestBlackoutsAtTheirEdges(t *testing.T) {
 				t.Errorf("%q is read as %s", in, bs)
 			}
 		}
-	})
-}
-
-func TestTheBrakeAtItsEdges(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		brake   Brake
-		outlook Outlook
-		want    string
-	}{
-		{"99 % is a brake", Brake{Percent: 99}, Outlook{Backups: 100, Removals: 100, Chains: 100000, Losses: 100000},
-			"100 of 100 backups would be removed, 100 % of all chains: the brake allows 99 %"},
-		{"100 % is none, whatever the figures", Brake{Percent: 100},
-			Outlook{Backups: 1, Removals: 1, Chains: 1000, Losses: 1001}, ""},
-		{"as many as it is asked from", Brake{Percent: 10, From: 3},
-			Outlook{Backups: 3, Removals: 3, Chains: 3000, Losses: 3000},
-			"3 of 3 backups would be removed, 100 % of all chains: the brake allows 10 %"},
-		{"one less", Brake{Percent: 10, From: 4}, Outlook{Backups: 3, Removals: 3, Chains: 3000, Losses: 3000}, ""},
-		{"a share is rounded up", Brake{Percent: 10}, Outlook{Backups: 10, Removals: 2, Chains: 1000, Losses: 101},
-			"2 of 10 backups would be removed, 11 % of all chains: the brake allows 10 %"},
-		{"but not one that is whole", Brake{Percent: 10}, Outlook{Backups: 10, Removals: 2, Chains: 1000, Losses: 110},
-			"2 of 10 backups would be removed, 11 % of all chains: the brake allows 10 %"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			if trips, why := c.brake.Trips(c.outlook); why != c.want || trips != (c.want != "") {
-				t.Errorf("got %v %q, want %q", trips, why, c.want)
-			}
-		})
-	}
-	t.Run("two outlooks are one of both, in every figure", func(t *testing.T) {
-		same(t, Outlook{1, 20, 300, 4000}.Add(Outlook{5, 60, 700, 8000}), Outlook{6, 80, 1000, 12000})
 	})
 }
 
@@ -187,9 +155,6 @@ func TestADigestIsInOrder(t *testing.T) {
 		got[6+i], _, _ = strings.Cut(got[6+i], " ") // why a server is left out is another table's
 	}
 	same(t, got, want)
-	if d.Backups != (QuotaFact{}) {
-		t.Errorf("a quota that is not known is forecast: %+v", d.Backups)
-	}
 }
 
 // One thing of each sort is enough to tell of.
@@ -207,162 +172,6 @@ func TestWhatIsQuiet(t *testing.T) {
 			t.Errorf("%s is nothing to tell of", what)
 		}
 	}
-}
-
-// A forecast's figures, where they are just enough and where they are one short.
-func TestForecastsAtTheirEdges(t *testing.T) {
-	now := nov(22)
-	p := Policy{Class: Default, Schedule: mustSchedule("24h"), Retention: Age{Days: 7}}
-	classes := Classes{Default: p}
-	volume := func(id string, size int) Protected {
-		return Protected{Volume: id, Size: size, Enrolments: []Enrolment{{Class: Default}}}
-	}
-	record := func(id, of string, size int) Record { return Record{ID: id, Volume: of, Size: size} }
-	steady := func(Policy, time.Time) int { return 8 }
-	for _, c := range []struct {
-		name              string
-		q                 Quota
-		volumes           []Protected
-		records           []Record
-		needs, needsGiB   int
-		full, fullInBytes string
-	}{
-		{"what is needed is just what there is", Quota{Usage{Limit: 8}, Usage{Limit: 80}}, []Protected{volume("v", 10)}, nil,
-			8, 80, "", ""},
-		{"one more than there is", Quota{Usage{Limit: 7}, Usage{Limit: 79}}, []Protected{volume("v", 10)}, nil, 8, 80,
-			"2026-11-29", "2026-11-30"},
-		{"what there is of it is counted once", Quota{Usage{Limit: 7, Used: 3}, Usage{Limit: 70, Used: 30}},
-			[]Protected{volume("v", 10)},
-			[]Record{record("a", "v", 10), record("b", "v", 10), record("c", "v", 10)}, 8, 80, "2026-11-26", "2026-11-26"},
-		{"another's backups stay", Quota{Usage{Limit: 9, Used: 2}, Usage{Limit: -1, Used: 5}}, []Protected{volume("v", 10)},
-			nil, 10, 85, "2026-11-29", ""},
-		{"those of a volume no longer protected go", Quota{Usage{Limit: 9, Used: 3}, Usage{Limit: -1, Used: 25}},
-			[]Protected{volume("v", 10)},
-			[]Record{record("a", "gone", 10), record("b", "gone", 10)}, 9, 85, "", ""},
-		{"but no more of them than Cinder counts", Quota{Usage{Limit: -1, Used: 1}, Usage{Limit: -1, Used: 10}},
-			[]Protected{volume("v", 10)},
-			[]Record{record("a", "gone", 10), record("b", "gone", 20)}, 8, 80, "", ""},
-		{"more of one than its policy needs goes", Quota{Usage{Limit: 20, Used: 10}, Usage{Limit: -1, Used: 100}},
-			[]Protected{volume("v", 10)},
-			slices.Repeat([]Record{record("a", "v", 10)}, 10), 8, 80, "", ""},
-		{"one that has all it needs makes no room scarcer", Quota{Usage{Limit: 15, Used: 8}, Usage{Limit: -1, Used: 80}},
-			[]Protected{volume("v", 10), volume("w", 10)},
-			slices.Repeat([]Record{record("a", "v", 10)}, 8), 16, 160, "2026-11-29", ""},
-		{"another's beside ours", Quota{Usage{Limit: -1, Used: 4}, Usage{Limit: -1, Used: 40}}, []Protected{volume("v", 10)},
-			[]Record{record("a", "v", 10)}, 11, 110, "", ""},
-		{"a volume that is left out needs nothing", Quota{Usage{Limit: 7}, Usage{Limit: -1}},
-			[]Protected{{Volume: "v", Size: 10, Skip: "no"}}, nil, 0, 0, "", ""},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			b, g := Forecast(c.q, append(c.volumes, Protected{Volume: "x", Size: 1, Skip: "no"}), c.records, classes,
-				steady, now)
-			day := func(t time.Time) string {
-				if t.IsZero() {
-					return ""
-				}
-				return t.Format(time.DateOnly)
-			}
-			same(t, []any{b.Needs, g.Needs, day(b.Full), day(g.Full)}, []any{c.needs, c.needsGiB, c.full, c.fullInBytes})
-		})
-	}
-	t.Run("a policy is played once, however many volumes have it", func(t *testing.T) {
-		asked := 0
-		Forecast(Quota{}, []Protected{volume("a", 1), volume("b", 1)}, nil, classes,
-			func(Policy, time.Time) int { asked++; return 8 }, now)
-		if asked != 1 {
-			t.Errorf("it is asked %d times", asked)
-		}
-	})
-}
-
-// Two policies that differ in anything that counts are told apart.
-func TestWordsTellPoliciesApart(t *testing.T) {
-	base := Policy{Schedule: mustSchedule("24h"), Retention: Age{Days: 7}, Rules: Rules{Daily: 1}, ChainAge: Age{Days: 1},
-		Depth: 2, Archive: Archive{"c", Month}}
-	same(t, base.Words(), "24h|7d|daily=1|1d|2|c|month")
-}
-
-// How many backups there are at most once a policy has run its course.
-func TestSteadyOfEveryRule(t *testing.T) {
-	now := nov(22)
-	for _, c := range []struct {
-		name    string
-		every   string
-		keep    Age
-		rules   Rules
-		depth   int
-		archive Archive
-		want    int
-	}{
-		{"fulls", "24h", Age{Days: 7}, Rules{}, 0, Archive{}, 8},
-		{"hours are kept longer than days", "1h", Age{Hours: 2}, Rules{Hourly: 30}, 0, Archive{}, 30},
-		{"days, of which the newest is one", "24h", Age{Days: 1}, Rules{Daily: 10}, 0, Archive{}, 10},
-		{"weeks", "24h", Age{Days: 1}, Rules{Weekly: 10}, 0, Archive{}, 11},
-		{"months", "24h", Age{Days: 1}, Rules{Monthly: 10}, 0, Archive{}, 11},
-		{"years, further than four", "24h", Age{Days: 1}, Rules{Yearly: 6}, 0, Archive{}, 7},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			p := Policy{Class: Default, Schedule: mustSchedule(c.every), Retention: c.keep, Rules: c.rules, Depth: c.depth,
-				Archive: c.archive}
-			same(t, Steady(p, now), c.want)
-		})
-	}
-}
-
-func TestHowFarRulesReach(t *testing.T) {
-	const day = 24 * time.Hour
-	for _, c := range []struct {
-		name string
-		r    Rules
-		age  time.Duration
-		want bool
-	}{
-		{"no rules reach nowhere", Rules{}, 367 * day, false},
-		{"hours", Rules{Hourly: 2}, 3 * time.Hour, true},
-		{"days", Rules{Daily: 2}, 3 * day, true},
-		{"weeks", Rules{Weekly: 2}, 21 * day, true},
-		{"months", Rules{Monthly: 2}, 93 * day, true},
-		{"years", Rules{Yearly: 2}, 3 * 366 * day, true},
-		{"and a little more is beyond", Rules{Yearly: 2}, 3*366*day + 1, false},
-		{"all of a sort reach as far as one likes", Rules{Monthly: -1}, 90 * 366 * day, true},
-	} {
-		if got := c.r.reaches(c.age); got != c.want {
-			t.Errorf("%s: %v", c.name, got)
-		}
-	}
-}
-
-// Two moments are of one hour, day, week, month or year by the tally exactly if the
-// calendar says so.
-func TestTalliesCountByTheCalendar(t *testing.T) {
-	berlin := zone("Europe/Berlin")
-	ta := newTally(Rules{}, berlin)
-	year, week := func(at time.Time) int { y, _ := at.ISOWeek(); return y }, func(at time.Time) int {
-		_,
-			w := at.ISOWeek()
-		return w
-	}
-	for rule, key := range map[int]func(time.Time) string{
-		// An hour that comes twice is one.
-		ruleHourly:  func(at time.Time) string { return at.Format("2006-01-02 15") },
-		ruleDaily:   func(at time.Time) string { return at.Format("2006-01-02") },
-		ruleWeekly:  func(at time.Time) string { return fmt.Sprint(year(at), " week ", week(at)) },
-		ruleMonthly: func(at time.Time) string { return at.Format("2006-01") },
-		ruleYearly:  func(at time.Time) string { return at.Format("2006") },
-	} {
-		of, named := map[int]string{}, map[string]int{}
-		for at := on("2023-12-30T00:30"); at.Before(on("2026-01-05T00:00")); at = at.Add(time.Hour) {
-			bucket, name := ta.bucketOf(rule, 7, at), key(at.In(berlin))
-			if was, ok := of[bucket]; ok && was != name {
-				t.Fatalf("%s: %s and %s are one", ruleNames[rule], was, name)
-			}
-			if was, ok := named[name]; ok && was != bucket {
-				t.Fatalf("%s: %s is two", ruleNames[rule], name)
-			}
-			of[bucket], named[name] = name, bucket
-		}
-	}
-	same(t, ta.bucketOf(ruleLast, 7, nov(22)), 7)
 }
 
 // An empty entry in a list of users or roles is nobody, and not everybody of whom
@@ -437,38 +246,6 @@ func TestAnUnservedBackupIsNamed(t *testing.T) {
 		Quota: Quota{Backups: Usage{Limit: -1}, Gigabytes: Usage{Limit: -1}},
 	}, now)
 	same(t, start, Start{Do: Wait, Attempt: 1, Why: "until backup b9 is removed, which no cinder-backup service took"})
-}
-
-// Which backups may build on which, and of which chain they are.
-func TestWhoMayBuildOnWhom(t *testing.T) {
-	now := on(today)
-	for _, c := range []struct{ name, backups, want string }{
-		{"each on all that are older", "F1@10d I1@9d I2@8d", "F1: I1 I2; I1 of F1: I2; I2 of F1:"},
-		{"none beyond the next full one", "F1@10d I1@9d F2@8d I2@7d", "F1: I1; I1 of F1:; F2: I2; I2 of F2:"},
-		{"one that is being restored from is a full one, too", "F1@10d F2@9d:restoring I1@8d", "F1:; F2: I1; I1 of F2:"},
-		{"one that failed is none", "F1@10d F2@9d:error I1@8d", "F1: I1; F2:; I1 of F1:"},
-		{"but may be, where Cinder says that something builds on it", "F1@10d F2@9d:error{dependents} I1@8d",
-			"F1: I1; F2: I1; I1 of F1:"},
-		{"nothing builds on what is being made", "F1@10d I1@9d:creating I2@8d", "F1: I1 I2; I1 of F1:; I2 of F1:"},
-		{"of those of one second each may on each", "F1@10d I1@9d I2@9d I3@9d I4@8d",
-			"F1: I1 I2 I3 I4; I1 of F1: I2 I3 I4; I2 of F1: I1 I3 I4; I3 of F1: I1 I2 I4; I4 of F1:"},
-		{"and on that before a full one of their second", "F1@10d F2@9d I1@9d I2@8d",
-			"F1: I1; F2: I1 I2; I1 of F2: I2; I2 of F2:"},
-		{"without a full one the first is that of the chain", "I1@9d I2@8d", "I1 of I1: I2; I2 of I1:"},
-		{"a tenant's count as well", "f1@10d I1@9d i2@8d", "f1: I1 i2; I1 of f1: i2; i2 of f1:"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			var got []string
-			for _, f := range Retain(held(t, c.backups, "keep=2w", now), now) {
-				s := f.Backup.ID
-				if f.Chain != s || f.Backup.Incremental {
-					s += " of " + f.Chain
-				}
-				got = append(got, strings.TrimSpace(s+": "+strings.Join(f.Children, " ")))
-			}
-			same(t, strings.Join(got, "; "), c.want)
-		})
-	}
 }
 
 // When a project's digest is made: at once where its period and all that belongs to
@@ -589,18 +366,14 @@ func TestADigestInItsOwnWords(t *testing.T) {
 
 // Small things that a digest says of what it was given.
 func TestADigestOfSmallThings(t *testing.T) {
-	same(t, quotaFact(Usage{Limit: -5}), QuotaFact{Limit: -1, Level: Low})
+	same(t, QuotaFactOf(Usage{Limit: -5}), QuotaFact{Limit: -1, Level: Low})
 	d, _ := Summarise(DigestInput{
-		Project: Project{ID: "p"}, From: digestFrom, To: digestTo, Quota: Quota{Backups: Usage{Limit: 7, Used: 2},
-			Gigabytes: Usage{Limit: 70}},
+		Project: Project{ID: "p"}, From: digestFrom, To: digestTo,
 		Runs:    []Run{{Volume: "id1", Slot: nov(21), Servers: []string{"s1", "s2"}, State: Failed}},
 		Servers: []Server{{ID: "s3", Metadata: map[string]string{"backup": "yes, please"}}},
 		Keys:    Keys{OptIn: "backup"}, Classes: Classes{Default: Policy{Class: Default, Schedule: mustSchedule("24h")}},
 	})
 	same(t, d.Runs[0].Server, "s1")
-	if d.Backups.Limit != 7 || d.Backups.Used != 2 || d.Gigabytes.Limit != 70 {
-		t.Errorf("quota: %+v, %+v", d.Backups, d.Gigabytes)
-	}
 	if len(d.Invalid) == 0 || len(d.Outside) != 0 {
 		t.Errorf("a wish that was refused: invalid %v, outside %v", d.Invalid, d.Outside)
 	}

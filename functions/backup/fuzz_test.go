@@ -1,7 +1,6 @@
 package backup
 
 import (
-	"math"
 	"strings"
 	"testing"
 	"time"
@@ -49,49 +48,6 @@ func FuzzMetadata(f *testing.F) {
 		}
 		if end := a.After(slot.In(l)); err3 == nil && !until.Equal(end.Truncate(time.Second)) || err3 != nil && end.UTC().Year() <= 9999 {
 			t.Fatalf("keep until %q, want %s: %v", m[MetaKeepUntil], end, err3)
-		}
-		// A backup that was just made is a restore point that nothing takes away.
-		fates := Retain(Holding{Project: "p", Volume: theVolume, Policy: &p, Backups: []CinderBackup{b}}, slot)
-		if len(fates) != 1 || !fates[0].Keep {
-			t.Fatalf("%+v", fates)
-		}
-	})
-}
-
-// Whatever Cinder says of a quota: what the owner is told of it is in figures that
-// can be shown, and never says less than is used.
-func FuzzForecast(f *testing.F) {
-	f.Add(10, 3, 0, 1000, 100, 5, 20, int64(1795345200))
-	f.Add(-1, 0, 0, -1, 0, 0, 0, int64(0))
-	f.Add(0, 0, 0, 0, 7, 0, math.MaxInt32, int64(1))
-	f.Add(1, -1, -1, -7, math.MaxInt32, math.MaxInt32, 1, int64(1<<33))
-	f.Fuzz(func(t *testing.T, limit, used, reserved, limit2, used2, reserved2, size int, unix int64) {
-		q := Quota{Backups: Usage{Limit: limit, Used: used, Reserved: reserved}, Gigabytes: Usage{Limit: limit2, Used: used2, Reserved: reserved2}}
-		for _, n := range []int{limit, used, reserved, limit2, used2, reserved2, size} {
-			if n < -math.MaxInt32 || n > math.MaxInt32 {
-				return // an answer that is refused when it is read
-			}
-		}
-		now := time.Unix((unix%(1<<34)+1<<34)%(1<<34), 0).UTC()
-		volumes := []Protected{{Volume: "v1", Project: "p", Size: max(size, 0), Enrolments: []Enrolment{{Server: "s1", Class: "gold"}}, State: State{LastSlot: now, LastComplete: now}}}
-		records := []Record{{ID: "b1", Volume: "v1", Project: "p", Slot: now, Kind: Full, Status: "available", Created: now, Size: max(size, 0)}}
-		b, g := Forecast(q, volumes, records, theClasses, Steady, now)
-		for _, one := range []struct {
-			of  Usage
-			got QuotaFact
-		}{{q.Backups, b}, {q.Gigabytes, g}} {
-			u, got := one.of, one.got
-			total := u.Used + u.Reserved
-			switch {
-			case got.Used != total, u.Limit < 0 && !got.Unlimited(), u.Limit >= 0 && got.Limit != u.Limit, got.Needs < 0:
-				t.Fatalf("%+v is told as %+v", u, got)
-			case u.Limit > 0 && total >= 0 && float64(got.Percent) < 100*float64(total)/float64(u.Limit)-1e-6:
-				t.Fatalf("%+v: %d %%", u, got.Percent)
-			case u.Limit > 0 && total > 0 && (got.Level == High) != (100*total > 80*u.Limit):
-				t.Fatalf("%+v is %s", u, got.Level)
-			case !got.Full.IsZero() && (got.Full.Before(now.AddDate(0, 0, -1)) || got.Full.After(now.AddDate(2, 0, 0))):
-				t.Fatalf("%+v is full at %s, now is %s", u, got.Full, now)
-			}
 		}
 	})
 }

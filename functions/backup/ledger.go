@@ -229,3 +229,82 @@ type InFlight struct {
 type Limits struct {
 	Cloud, Project, Backend int
 }
+
+// A Removal is a backup that is on its way out.
+type Removal struct {
+	Backup  string `json:"b"`
+	Volume  string `json:"v"`
+	Project string `json:"p"`
+	Name    string `json:"n,omitempty"`
+	Kind    Kind   `json:"k"`
+	Size    int    `json:"g"` // GiB
+	// Created is when the backup was made.
+	Created time.Time `json:"t"`
+	// Why is the reason for its removal.
+	Why string `json:"y"`
+	// Asked is when Cinder was first asked to delete it, zero for not yet; Ended when
+	// Cinder was seen to have done so.
+	Asked time.Time `json:"ta,omitzero"`
+	Ended time.Time `json:"te,omitzero"`
+	// Tries counts the refusals so far, Again is when to try next, Trouble what stands
+	// in the way: it was told once, when it came up.
+	Tries   int       `json:"n#,omitempty"`
+	Again   time.Time `json:"ag,omitzero"`
+	Trouble string    `json:"x,omitempty"`
+}
+
+// A Retention is what the ledger remembers of the removals in one project.
+type Retention struct {
+	Project string `json:"-"`
+	// Version counts the writings: one that was read before another's is not written.
+	Version int64 `json:"-"`
+	// Due is when the project is looked at next, as it was when this was read.
+	Due time.Time `json:"-"`
+	// Outlook is what the last look came to: what is still to be removed, of what.
+	Outlook Outlook `json:"o,omitzero"`
+	// Announced is since when removals are planned without a break; zero for none.
+	// They begin with the next look, so that the brake sees the whole cloud's.
+	Announced time.Time `json:"a,omitzero"`
+	// Held is why nothing is removed: the brake, a clock that is wrong, a list that is
+	// short; "" where nothing holds.
+	Held string `json:"h,omitempty"`
+	// Released is until when the operator has lifted the brake, for at most Most
+	// removals.
+	Released time.Time `json:"u,omitzero"`
+	Most     int       `json:"m,omitempty"`
+	// Removals are those under way or stuck, by the backup's id.
+	Removals map[string]Removal `json:"r,omitempty"`
+	// Gone is since when volumes are missed, by id.
+	Gone map[string]Absence `json:"g,omitempty"`
+	// Looked is when the project was last looked at.
+	Looked time.Time `json:"l,omitzero"`
+}
+
+// An Absence is a volume that Cinder, asked directly, says does not exist.
+type Absence struct {
+	// Since is when that was first so, Times how often in a row, at different looks.
+	Since time.Time `json:"s"`
+	Times int       `json:"n"`
+}
+
+// An Outlook is how much of what there is would be removed. Chains count as one
+// each, however long, and a part of one as its share: a whole chain always goes
+// at once, so that counted by backups a healthy regime would look like a disaster.
+type Outlook struct {
+	// Backups are the complete restore points of ours, Removals those to be removed.
+	Backups  int `json:"b,omitempty"`
+	Removals int `json:"r,omitempty"`
+	// Chains and Losses are the same in thousandths of chains.
+	Chains int `json:"c,omitempty"`
+	Losses int `json:"l,omitempty"`
+}
+
+// Add is both together.
+func (o Outlook) Add(p Outlook) Outlook {
+	return Outlook{o.Backups + p.Backups, o.Removals + p.Removals, o.Chains + p.Chains, o.Losses + p.Losses}
+}
+
+// Less is o without p, which was added to it before.
+func (o Outlook) Less(p Outlook) Outlook {
+	return Outlook{o.Backups - p.Backups, o.Removals - p.Removals, o.Chains - p.Chains, o.Losses - p.Losses}
+}

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -104,6 +105,13 @@ func (b CinderBackup) Archived() Span {
 		return span
 	}
 	return ""
+}
+
+// Held reads the hold: any value but no, false, off and 0, and so the empty one.
+func (b CinderBackup) Held() bool {
+	v, has := b.Metadata[MetaHold]
+	word := strings.ToLower(strings.TrimSpace(v))
+	return has && (word == "" || !slices.Contains(no, word))
 }
 
 // Run reads which run a backup of ours was made for. attempt is 1 or 2, and one

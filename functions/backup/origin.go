@@ -101,8 +101,8 @@ func (b CinderBackup) Foreign() bool {
 	return b.Origin != OriginService && b.Origin != OriginTenant
 }
 
-// notOurs says why a backup that is not ours is kept.
-func (b CinderBackup) notOurs() string {
+// NotOurs says why a backup that is not ours is kept.
+func (b CinderBackup) NotOurs() string {
 	switch b.Origin {
 	case OriginForged:
 		return "not ours, though it carries our metadata"

@@ -31,6 +31,15 @@ type Settings struct {
 	Period, BackupsPeriod time.Duration
 }
 
+// A Brake stops removals that look like a mistake. The zero Brake holds back every
+// removal.
+type Brake struct {
+	// Percent of the chains is what may go at once; 100 is no brake.
+	Percent int
+	// From is how many backups have to be about to go at least for it to be asked.
+	From int
+}
+
 // A TimeLimit grows with the size of a volume.
 type TimeLimit struct{ Base, PerGiB time.Duration }
 

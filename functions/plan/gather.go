@@ -95,7 +95,7 @@ type Reader struct {
 	Cloud Cloud
 	// Ledger may be nil.
 	Ledger   Ledger
-	Settings Settings
+	Settings backup.Settings
 }
 
 // ErrNoProject says that the one project asked for is not to be seen.
@@ -245,9 +245,9 @@ func (r *Reader) choose(ctx context.Context, f *Facts, only string) error {
 		return fmt.Errorf("project %s: %w, or it has neither servers nor volumes nor backups", only, ErrNoProject)
 	}
 	f.Only = found
-	f.Servers = keep(f.Servers, func(s backup.Server) bool { return s.Project == found })
-	f.Volumes = keep(f.Volumes, func(v backup.Volume) bool { return v.Project == found })
-	f.Backups = keep(f.Backups, func(b backup.CinderBackup) bool { return b.Project == found })
+	f.Servers = chosen(f.Servers, func(s backup.Server) bool { return s.Project == found })
+	f.Volumes = chosen(f.Volumes, func(v backup.Volume) bool { return v.Project == found })
+	f.Backups = chosen(f.Backups, func(b backup.CinderBackup) bool { return b.Project == found })
 	return nil
 }
 
@@ -314,7 +314,7 @@ func (r *Reader) memory(ctx context.Context, f *Facts, at time.Time) error {
 
 // names asks for the names of the projects that the plan is about.
 func (r *Reader) names(ctx context.Context, f *Facts, at time.Time) error {
-	ids := r.Settings.about(f, at)
+	ids := about(r.Settings, f, at)
 	var mu sync.Mutex
 	var errs []error
 	each(len(ids), func(i int) {
@@ -335,7 +335,7 @@ func (r *Reader) names(ctx context.Context, f *Facts, at time.Time) error {
 
 // quotas asks for those of the projects in which something is due at at.
 func (r *Reader) quotas(ctx context.Context, f *Facts, at time.Time) error {
-	ids := r.Settings.due(f, at)
+	ids := due(r.Settings, f, at)
 	var mu sync.Mutex
 	each(len(ids), func(i int) {
 		if f.Gone[ids[i]] {
@@ -389,7 +389,7 @@ func each(n int, do func(i int)) {
 	all.Wait()
 }
 
-func keep[T any](all []T, want func(T) bool) []T {
+func chosen[T any](all []T, want func(T) bool) []T {
 	out := all[:0]
 	for _, v := range all {
 		if want(v) {

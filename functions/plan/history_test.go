@@ -42,12 +42,6 @@ func newHistory(t *testing.T, environ ...string) *history {
 	return &history{T: t, World: w}
 }
 
-func (h *history) settings() plan.Settings {
-	s := h.World.Settings
-	return plan.Settings{Classes: s.Classes, Keys: s.Keys, Limits: s.Limits, PerService: s.PerService,
-		VolumeLimit: s.VolumeLimit, VolumeLimits: s.VolumeLimits, Orphan: s.Orphan, Brake: s.Brake}
-}
-
 func (h *history) check(err error) {
 	h.Helper()
 	if err != nil {
@@ -58,10 +52,10 @@ func (h *history) check(err error) {
 // plan makes one for now, with the ledger or without.
 func (h *history) plan(l plan.Ledger) plan.Plan {
 	h.Helper()
-	r := plan.Reader{Cloud: h.Home.Cloud, Ledger: l, Settings: h.settings()}
+	r := plan.Reader{Cloud: h.Home.Cloud, Ledger: l, Settings: h.World.Settings.Settings}
 	f, err := r.Read(h.Context(), "", h.Now(), h.Now())
 	h.check(err)
-	return r.Settings.Make(f, h.Now())
+	return plan.Make(r.Settings, f, h.Now())
 }
 
 // step lets time pass, plans, ticks, and compares.

@@ -12,9 +12,9 @@ import (
 )
 
 // Make decides what would be done at at. It asks nobody.
-func (s Settings) Make(f Facts, at time.Time) Plan {
+func Make(s backup.Settings, f Facts, at time.Time) Plan {
 	at = at.UTC().Truncate(time.Second)
-	j := &judge{Settings: s, Facts: f, at: at, protected: s.protect(&f, at),
+	j := &judge{Settings: s, Facts: f, at: at, protected: protect(s, &f, at),
 		backups: map[key][]backup.CinderBackup{}, unserved: map[string]string{}}
 	for _, b := range f.Backups {
 		k := key{b.Project, b.Volume}
@@ -38,7 +38,7 @@ type key struct{ project, volume string }
 
 // judge is a plan in the making.
 type judge struct {
-	Settings
+	backup.Settings
 	Facts
 	at        time.Time
 	protected protection
@@ -58,9 +58,9 @@ type protection struct {
 	warnings []Warning
 }
 
-// remembered is what a look at a server at the time of reading would go by: the
+// recollection is what a look at a server at the time of reading would go by: the
 // ledger, or the trails that backups are where that does not know.
-func (s Settings) remembered(f *Facts) func(server backup.Server) backup.Remembered {
+func recollection(f *Facts) func(server backup.Server) backup.Remembered {
 	enrolments := map[string]backup.Enrolment{}
 	if f.Memory != nil {
 		for _, v := range f.Memory.Volumes {
@@ -81,12 +81,12 @@ func (s Settings) remembered(f *Facts) func(server backup.Server) backup.Remembe
 
 // protect decides about every server as enroll and reconcile would: at the time of
 // reading, when an attempt on a locked class is seen at the latest, and then at at.
-func (s Settings) protect(f *Facts, at time.Time) protection {
+func protect(s backup.Settings, f *Facts, at time.Time) protection {
 	p := protection{volumes: map[string]backup.Protected{}, cinder: make(map[string]backup.Volume, len(f.Volumes))}
 	for _, v := range f.Volumes {
 		p.cinder[v.ID] = v
 	}
-	remembered := s.remembered(f)
+	remembered := recollection(f)
 	servers := slices.SortedFunc(slices.Values(f.Servers), func(a, b backup.Server) int { return cmp.Compare(a.ID, b.ID) })
 	for _, server := range servers {
 		warn := func(volume, why string) {
@@ -96,7 +96,7 @@ func (s Settings) protect(f *Facts, at time.Time) protection {
 		r := remembered(server)
 		d := s.Classes.Decide(server, wish, r, s.Keys, f.Read)
 		if s.Classes.Locked() && at.After(f.Read) {
-			r = s.after(d, server, p.cinder, r, f.Read)
+			r = after(s, d, server, p.cinder, r, f.Read)
 			d = s.Classes.Decide(server, wish, r, s.Keys, at)
 		}
 		if !d.Attempt.None() {
@@ -134,7 +134,7 @@ func (s Settings) protect(f *Facts, at time.Time) protection {
 }
 
 // after is what is remembered of a server after a decision.
-func (s Settings) after(d backup.Decision, server backup.Server, cinder map[string]backup.Volume, r backup.Remembered, read time.Time) backup.Remembered {
+func after(s backup.Settings, d backup.Decision, server backup.Server, cinder map[string]backup.Volume, r backup.Remembered, read time.Time) backup.Remembered {
 	e, protected, _, _ := s.Classes.Enrol(d, server, cinder, r, s.Keys, read)
 	out := backup.Remembered{Enrolment: e, Enrolled: d.Wish.In, Volumes: map[string]backup.Protected{}}
 	for _, v := range protected {
@@ -180,9 +180,9 @@ func (p *protection) recall(f *Facts) {
 
 // about are the projects that a plan says anything of: those with opted-in servers
 // or with backups that carry our metadata.
-func (s Settings) about(f *Facts, at time.Time) []string {
+func about(s backup.Settings, f *Facts, at time.Time) []string {
 	in := map[string]bool{}
-	p := s.protect(f, at)
+	p := protect(s, f, at)
 	for _, v := range p.volumes {
 		in[v.Project] = true
 	}
@@ -196,218 +196,6 @@ func (s Settings) about(f *Facts, at time.Time) []string {
 	}
 	delete(in, "")
 	return slices.Sorted(maps.Keys(in))
-}
-
-// retention decides about all backups of ours, and sums up.
-func (j *judge) retention(p *Plan) {
-	volumes := map[string][]string{} // with backups of ours, by project
-	for k, all := range j.backups {
-		if slices.ContainsFunc(all, backup.CinderBackup.Ours) {
-			volumes[k.project] = append(volumes[k.project], k.volume)
-		}
-	}
-	projects := map[string]bool{}
-	for project := range volumes {
-		projects[project] = true
-	}
-	for _, b := range p.Backups {
-		projects[b.Project] = true
-	}
-	for _, f := range p.Foreign {
-		projects[f.Project] = true
-	}
-	for _, w := range j.protected.warnings {
-		projects[w.Project] = true
-	}
-	cloud := backup.Outlook{}
-	rows := map[string][]Fate{}
-	sums := map[string]backup.Outlook{}
-	for project := range projects {
-		var all []backup.Fate
-		for _, volume := range volumes[project] {
-			fates, made := j.volume(project, volume)
-			all = append(all, fates...)
-			rows[project] = append(rows[project], made...)
-		}
-		sums[project] = backup.OutlookOf(all)
-		cloud = cloud.Add(sums[project])
-	}
-	whole := j.Brake
-	whole.From *= 2
-	p.Cloud = sum(cloud, whole, time.Time{}, 0, j.at)
-	if j.Memory != nil {
-		if j.Only != "" {
-			cloud = j.Memory.Outlook
-		}
-		p.Cloud = sum(cloud, whole, j.Memory.Released, j.Memory.Most, j.at)
-	} else if j.Only != "" {
-		p.Cloud = Sum{}
-	}
-	for project := range projects {
-		one := Project{ID: project, Name: j.Facts.Projects[project].Name}
-		r := backup.Retention{}
-		if j.Memory != nil {
-			r = j.Memory.Retention[project]
-		}
-		one.Sum = sum(sums[project], j.Brake, r.Released, r.Most, j.at)
-		one.HeldNow = r.Held
-		one.Held = j.held(one, p.Cloud)
-		if q, ok := j.Quotas[project]; ok {
-			one.Quota = &Quota{
-				Backups: q.Backups.Limit, BackupsUsed: q.Backups.Used + q.Backups.Reserved,
-				Gigabytes: q.Gigabytes.Limit, GigabytesUsed: q.Gigabytes.Used + q.Gigabytes.Reserved,
-			}
-		}
-		p.Projects = append(p.Projects, one)
-		for _, row := range rows[project] {
-			if row.Verdict == Remove && row.Blocked == "" {
-				row.Blocked = one.Held
-			}
-			p.Retention = append(p.Retention, row)
-		}
-	}
-}
-
-// held says why nothing of a project would be removed.
-func (j *judge) held(p Project, cloud Sum) string {
-	switch {
-	case j.Gone[p.ID]:
-		return "OpenStack has no such project any more, and gives no token for it"
-	case j.Memory != nil && !j.Memory.Ready[p.ID]:
-		return "the ledger is not complete: nothing is removed before the next reconcile"
-	case j.Clock.IsZero():
-		return "what time it is by the cloud's own clock is not known"
-	case backup.Ahead(j.Read, j.Clock):
-		return fmt.Sprintf("this machine's clock is %s ahead of the cloud's", j.Read.Sub(j.Clock).Round(time.Second))
-	case p.Sum.Held():
-		return "brake of the project: " + p.Brake
-	case cloud.Held():
-		return "brake of the cloud: " + cloud.Brake
-	}
-	return ""
-}
-
-func sum(o backup.Outlook, brake backup.Brake, released time.Time, most int, at time.Time) Sum {
-	s := Sum{RestorePoints: o.Backups, Removals: o.Removals, Chains: float64(o.Chains) / 1000, ChainsRemoved: float64(o.Losses) / 1000}
-	if trips, why := brake.Trips(o); trips {
-		s.Brake = why
-		if at.Before(released) && o.Removals <= most {
-			s.Released, s.ReleasedFor = released.UTC(), most
-		}
-	}
-	return s
-}
-
-// volume decides about the backups of one volume.
-func (j *judge) volume(project, volume string) ([]backup.Fate, []Fate) {
-	h := backup.Holding{Project: project, Volume: volume, Backups: j.backups[key{project, volume}], Orphan: j.Orphan,
-		Parents: map[string]string{}, Gone: j.goneSince(project, volume)}
-	if v, ok := j.protected.volumes[volume]; ok && v.Project == project {
-		p := j.Classes.Strictest(v.Enrolments, j.at)
-		h.Policy = &p
-		h.Busy = j.underWay(v) != ""
-	} else {
-		h.Busy = j.underWay(backup.Protected{Project: project, Volume: volume}) != ""
-	}
-	removals := map[string]backup.Removal{}
-	if j.Memory != nil {
-		for _, r := range j.Memory.Records[project] {
-			if r.Volume == volume && r.Parent != "" {
-				h.Parents[r.ID] = r.Parent
-			}
-		}
-		removals = j.Memory.Retention[project].Removals
-	}
-	fates := j.retain(h)
-	step, stuck := steps(fates)
-	rows := []Fate{}
-	for _, f := range fates {
-		b := f.Backup
-		if !b.Ours() {
-			continue
-		}
-		row := Fate{
-			Project: project, Volume: volume, Backup: b.ID, Name: b.Name, Kind: backup.Full, Status: b.Status, Container: b.Container,
-			Size: b.Size, Created: b.Created.UTC(), Verdict: Keep, Why: f.Why, Until: f.Until, Newest: f.Newest, Broken: f.Broken,
-			Chain: f.Chain, Children: append([]string{}, f.Children...),
-		}
-		if !f.Until.IsZero() {
-			row.Until = f.Until.UTC()
-		}
-		if b.Incremental {
-			row.Kind = backup.Incremental
-		}
-		if v, ok := j.protected.cinder[volume]; ok && v.Project == project {
-			row.VolumeName = v.Name
-		}
-		if !f.Keep {
-			row.Verdict, row.Step = Remove, step[b.ID]
-			row.Blocked = cmp.Or(stuck[b.ID], removals[b.ID].Trouble)
-		}
-		rows = append(rows, row)
-	}
-	return fates, rows
-}
-
-// goneSince is since when a volume is not there any more; zero while it is, and
-// where that is not known.
-func (j *judge) goneSince(project, volume string) time.Time {
-	if v, ok := j.protected.cinder[volume]; ok && v.Project == project {
-		return time.Time{}
-	}
-	if j.Memory != nil {
-		if a, ok := j.Memory.Retention[project].Gone[volume]; ok && (a.Times >= 2 || j.at.After(j.Read)) {
-			return a.Since
-		}
-	}
-	if j.at.After(j.Read) {
-		return j.Read
-	}
-	return time.Time{}
-}
-
-// retain applies the rules, and the one that retention adds to them: dispatch counts
-// a slot's attempts by what is left of them in Cinder, and so a broken one stays
-// until its slot is over.
-func (j *judge) retain(h backup.Holding) []backup.Fate {
-	fates := backup.Retain(h, j.at)
-	v, ok := j.protected.volumes[h.Volume]
-	for i, f := range fates {
-		slot, _, isRun := f.Backup.Run()
-		if f.Broken && !f.Keep && isRun && ok && v.Project == h.Project && slot.After(v.State.LastSlot) {
-			fates[i].Keep, fates[i].Why = true, "its slot is not over"
-		}
-	}
-	return fates
-}
-
-// steps is the order in which the removals of a volume go, from 1, and what stands
-// in the way of the others. Those of a step are taken for gone before the next is
-// looked for.
-func steps(fates []backup.Fate) (step map[string]int, stuck map[string]string) {
-	step, stuck = map[string]int{}, map[string]string{}
-	fates = slices.Clone(fates)
-	for n := 1; ; n++ {
-		next := backup.NextStep(fates)
-		if len(next.Delete) == 0 {
-			for _, f := range next.Wait {
-				stuck[f.Backup.ID] = "Cinder is still removing what builds on it"
-				if f.Backup.Status == "deleting" {
-					stuck[f.Backup.ID] = "Cinder is removing it"
-				}
-			}
-			maps.Copy(stuck, next.Stuck)
-			return step, stuck
-		}
-		for _, f := range next.Delete {
-			step[f.Backup.ID] = n
-		}
-		for i, f := range fates {
-			if step[f.Backup.ID] == n {
-				fates[i].Backup.Status = "deleted"
-			}
-		}
-	}
 }
 
 // warnings are what somebody should know.

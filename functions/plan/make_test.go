@@ -125,7 +125,7 @@ func TestWhatOnlyTheLedgerKnows(t *testing.T) {
 			if tc.tell != nil {
 				tc.tell(&f)
 			}
-			p := s.Make(f, now.Add(tc.at))
+			p := plan.Make(s, f, now.Add(tc.at))
 			if len(p.Backups) != 1 || len(p.Retention) != 2 {
 				t.Fatalf("%+v", p)
 			}
@@ -146,7 +146,7 @@ func TestTheBrakeIsReleased(t *testing.T) {
 	held := func(r backup.Retention, cloud time.Time, most int) (string, plan.Plan) {
 		f := factsOf()
 		f.Memory.Retention["p"], f.Memory.Released, f.Memory.Most = r, cloud, most
-		p := s.Make(f, now)
+		p := plan.Make(s, f, now)
 		return p.Projects[0].Held, p
 	}
 	if why, p := held(backup.Retention{Held: "brake: earlier"}, time.Time{}, 0); !strings.HasPrefix(why, "brake of the project: 1 of 2 backups would be removed") ||
@@ -167,11 +167,11 @@ func TestTheBrakeIsReleased(t *testing.T) {
 	f.Backups = append(f.Backups, f.Backups[0])
 	f.Backups[2].ID, f.Backups[2].Created = "older", f.Backups[2].Created.Add(-time.Hour)
 	f.Memory.Retention["p"] = backup.Retention{Released: now.Add(time.Hour), Most: 5}
-	if p := s.Make(f, now); !p.Cloud.Held() || !strings.HasPrefix(p.Projects[0].Held, "brake of the cloud: ") {
+	if p := plan.Make(s, f, now); !p.Cloud.Held() || !strings.HasPrefix(p.Projects[0].Held, "brake of the cloud: ") {
 		t.Errorf("%+v", p.Cloud)
 	}
 	f.Memory.Released, f.Memory.Most = now.Add(time.Hour), 2
-	if p := s.Make(f, now); p.Cloud.Held() || p.Projects[0].Held != "" {
+	if p := plan.Make(s, f, now); p.Cloud.Held() || p.Projects[0].Held != "" {
 		t.Errorf("%+v", p.Cloud)
 	}
 }
@@ -180,7 +180,7 @@ func TestTheBrakeIsReleased(t *testing.T) {
 func TestAShortListIsToldOf(t *testing.T) {
 	f := factsOf()
 	f.Memory.Records["p"] = []backup.Record{{ID: "old", Volume: "vol"}, {ID: "lost", Volume: "vol"}}
-	p := settingsOf(t, nights).Make(f, now)
+	p := plan.Make(settingsOf(t, nights), f, now)
 	if len(p.Warnings) != 1 || !strings.HasPrefix(p.Warnings[0].Why, "Cinder's list lacks 1 backups") {
 		t.Errorf("%+v", p.Warnings)
 	}
@@ -345,7 +345,7 @@ func TestALockedServerIsStillProtected(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			f := factsOf()
 			tc.tell(&f)
-			p := s.Make(f, now.Add(tc.at))
+			p := plan.Make(s, f, now.Add(tc.at))
 			var got []string
 			for _, b := range p.Backups {
 				got = append(got, string(b.Do))

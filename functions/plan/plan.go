@@ -14,7 +14,7 @@
 // come and go meanwhile count as done, where the volume is not behind now; and a
 // volume that Cinder does not list counts as gone from the moment of reading, since
 // that will have been confirmed by then. In a plan for now it counts as gone only
-// where the ledger says that it was.
+// if the ledger has missed it before: retention's next look confirms that.
 //
 // OpenStack alone is enough. A ledger adds what only it knows: slots that failed
 // for good, second attempts, waits and pauses, runs whose request is still under
@@ -27,20 +27,6 @@ import (
 	"staffeln/functions/backup"
 )
 
-// Settings are the operator's; see the functions of the same fields.
-type Settings struct {
-	Classes backup.Classes
-	Keys    backup.Keys
-	// Limits, PerService, VolumeLimit and VolumeLimits are dispatch's.
-	Limits       backup.Limits
-	PerService   int
-	VolumeLimit  int
-	VolumeLimits map[string]int
-	// Orphan and Brake are retention's.
-	Orphan backup.Age
-	Brake  backup.Brake
-}
-
 // A Plan is what would be done at a moment. It is also the JSON that `staffeln
 // plan --json` prints: fields are added in later versions, and none is renamed or
 // taken away. All times are RFC 3339 in UTC, and left out where there is none; all
@@ -51,8 +37,8 @@ type Plan struct {
 	Read time.Time `json:"read"`
 	// Ledger says whether a ledger was asked, too: "asked", "none", or why not.
 	Ledger string `json:"ledger"`
-	// Cloud sums up all projects. With only one project asked for, it is the whole
-	// cloud's as retention last saw it, and empty without a ledger.
+	// Cloud sums up all projects. With only one project asked for, the others count as
+	// retention last saw them, and it is empty without a ledger.
 	Cloud Sum `json:"cloud"`
 	// Projects are those that anything below is about, by name, then by id.
 	Projects []Project `json:"projects"`
@@ -79,7 +65,7 @@ type Sum struct {
 	// that is what the brake counts.
 	Chains        float64 `json:"chains"`
 	ChainsRemoved float64 `json:"chains_removed"`
-	// Brake is why the brake holds the removals back; "" where it does not trip.
+	// Brake is why the brake holds the removals back; "" if it does not.
 	Brake string `json:"brake"`
 	// Released is until when the operator has lifted the brake, for at most
 	// ReleasedFor removals. It is left out where that is not so at the moment judged,

@@ -39,13 +39,11 @@ func TestThePlanSaysWhatDispatchDoes(t *testing.T) {
 			s.VolumeLimits = map[string]int{of: rapid.IntRange(0, 3).Draw(t, "own limit")}
 		}
 		f, silent := someFacts(t, s)
-		planned := s.Make(f, f.Read)
+		planned := plan.Make(s, f, f.Read)
 		tick := &tick{Facts: f, silent: silent, did: map[string]string{}, backend: map[string]string{}}
 		function := dispatch.Function{Ledger: tick, Cloud: tick, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-			Count: func(string, float64, ...string) {},
-			Settings: backup.Settings{Classes: s.Classes, Keys: s.Keys, Template: "{VOLUME_NAME}", Limits: s.Limits,
-				PerService: s.PerService, VolumeLimit: s.VolumeLimit, VolumeLimits: s.VolumeLimits,
-				Deadline: backup.TimeLimit{Base: time.Hour}, Grace: time.Minute}}
+			Count:    func(string, float64, ...string) {},
+			Settings: s}
 		if err := function.Dispatch(t.Context(), events.Tick{At: f.Read}); err != nil && len(silent) == 0 {
 			t.Fatal(err)
 		}
@@ -98,7 +96,7 @@ func saidOf(row plan.Backup, f plan.Facts) string {
 
 // someFacts draws a cloud and the ledger that knows it. silent are the projects that do
 // not answer.
-func someFacts(t *rapid.T, s plan.Settings) (f plan.Facts, silent map[string]bool) {
+func someFacts(t *rapid.T, s backup.Settings) (f plan.Facts, silent map[string]bool) {
 	now := rapid.SampledFrom([]time.Time{night.Add(10 * time.Minute), night.Add(time.Hour), night.Add(9 * time.Hour),
 		night.AddDate(0, 0, -21).Add(time.Hour), night.AddDate(0, 0, 9).Add(5 * time.Hour)}).Draw(t, "now")
 	f = plan.Facts{Read: now, Clock: now, Projects: map[string]backup.Project{},
@@ -136,7 +134,7 @@ func someFacts(t *rapid.T, s plan.Settings) (f plan.Facts, silent map[string]boo
 var errSilent = &backup.CloudError{Fault: backup.Retry, Status: 503, Message: "not now"}
 
 // someVolume draws a server with one volume, its backups, and its state in the ledger.
-func someVolume(t *rapid.T, s plan.Settings, f *plan.Facts, project, id string) {
+func someVolume(t *rapid.T, s backup.Settings, f *plan.Facts, project, id string) {
 	now := f.Read
 	pick := func(name string, of ...string) string { return rapid.SampledFrom(of).Draw(t, name) }
 	v := backup.Volume{ID: id, Name: "name of " + id, Project: project, Size: rapid.IntRange(2, 3).Draw(t, "size"),

@@ -30,7 +30,7 @@ type stage struct {
 	*testing.T
 	cloud    *simcloud.Cloud
 	service  *openstack.Cloud
-	settings plan.Settings
+	settings backup.Settings
 	now      atomic.Int64
 }
 
@@ -72,15 +72,13 @@ func (s *stage) connect(user, project string) *openstack.Cloud {
 	return c
 }
 
-func settingsOf(t *testing.T, environ ...string) plan.Settings {
+func settingsOf(t *testing.T, environ ...string) backup.Settings {
 	t.Helper()
 	s, err := process.Read(append([]string{"OS_AUTH_URL=http://127.0.0.1/", "OS_USERNAME=u", "OS_PASSWORD=p", "OS_USER_DOMAIN_NAME=Default"}, environ...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := s.Functions()
-	return plan.Settings{Classes: f.Classes, Keys: f.Keys, Limits: f.Limits, PerService: f.PerService,
-		VolumeLimit: f.VolumeLimit, VolumeLimits: f.VolumeLimits, Orphan: f.Orphan, Brake: f.Brake}
+	return s.Rules()
 }
 
 func (s *stage) check(err error) {
@@ -207,7 +205,7 @@ func (s *stage) plan(r plan.Reader, only string, moment, now time.Time) (plan.Pl
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	return r.Settings.Make(f, moment), nil
+	return plan.Make(r.Settings, f, moment), nil
 }
 
 const nights = "STAFFELN_BACKUP_PERIOD=daily@02:30"

@@ -12,12 +12,12 @@ import (
 )
 
 // due are the projects in which a volume's turn has come at at.
-func (s Settings) due(f *Facts, at time.Time) []string {
+func due(s backup.Settings, f *Facts, at time.Time) []string {
 	in := map[string]bool{}
-	p := s.protect(f, at)
+	p := protect(s, f, at)
 	p.recall(f)
 	for _, v := range p.volumes {
-		if s.look(v, f.Read, at).Turn.Now {
+		if look(s, v, f.Read, at).Turn.Now {
 			in[v.Project] = true
 		}
 	}
@@ -26,7 +26,7 @@ func (s Settings) due(f *Facts, at time.Time) []string {
 
 // look is dispatch's look at a volume at at. If the volume is not behind at the time of
 // reading, the slots that come and go between the two count as done: they were not missed.
-func (s Settings) look(v backup.Protected, read, at time.Time) *dispatch.Decision {
+func look(s backup.Settings, v backup.Protected, read, at time.Time) *dispatch.Decision {
 	p := s.Classes.Strictest(v.Enrolments, at)
 	if at.After(read) && !backup.WhoseTurn(p, v.Volume, v.State, read).Now {
 		before := p.Schedule.Slot(p.Schedule.Slot(at).Add(-time.Second))
@@ -46,7 +46,7 @@ func (j *judge) starts() []Backup {
 	for _, id := range j.protected.ids {
 		v := j.protected.volumes[id]
 		count[v.Project] = append(count[v.Project], v)
-		d := j.look(v, j.Read, j.at)
+		d := look(j.Settings, v, j.Read, j.at)
 		row, why := j.row(d), j.running(v)
 		switch {
 		case why != "":

@@ -16,6 +16,7 @@ import (
 
 	"staffeln/events/wire"
 	"staffeln/functions/backup"
+	"staffeln/functions/keep"
 )
 
 // whyAnswer bounds the gathering for one "why".
@@ -172,7 +173,7 @@ func (h *handler) explain(ctx context.Context, id string) (Explanation, error) {
 		e.Origin, e.Foreign = f.Origin, f.Why()
 	}
 
-	holding := backup.Holding{Project: b.Project, Volume: b.Volume, Orphan: h.Settings.Orphan}
+	holding := keep.Holding{Project: b.Project, Volume: b.Volume, Orphan: h.Settings.Orphan}
 	var known gathered
 	if ledgerErr == nil {
 		known, ledgerErr = h.remembered(ctx, l, &holding)
@@ -193,7 +194,7 @@ func (h *handler) explain(ctx context.Context, id string) (Explanation, error) {
 		e.Lacks = append(e.Lacks, "Cinder's list of the volume's backups cannot be had now: whether retention keeps it is not known")
 		return e, nil
 	}
-	for _, f := range backup.Retain(holding, h.Now()) {
+	for _, f := range keep.Decide(holding, h.Now()) {
 		if f.Backup.ID != id {
 			continue
 		}
@@ -214,7 +215,7 @@ func (h *handler) explain(ctx context.Context, id string) (Explanation, error) {
 func or(err error, otherwise string) error { return cmp.Or(err, errors.New(otherwise)) }
 
 // remembered adds to the holding what the ledger knows of the volume.
-func (h *handler) remembered(ctx context.Context, l Ledger, to *backup.Holding) (gathered, error) {
+func (h *handler) remembered(ctx context.Context, l Ledger, to *keep.Holding) (gathered, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	got, err := within(ctx, h.ledgerRoom, func(ctx context.Context) (gathered, error) {
@@ -222,7 +223,7 @@ func (h *handler) remembered(ctx context.Context, l Ledger, to *backup.Holding) 
 		v, protected, err1 := l.Volume(ctx, to.Project, to.Volume)
 		if protected {
 			p := h.Settings.Classes.Strictest(v.Enrolments, h.Now())
-			g.Policy = &p
+			g.Policy, g.LastSlot = &p, v.State.LastSlot
 		}
 		records, err2 := l.RecordsOf(ctx, to.Project, to.Volume)
 		g.Parents = map[string]string{}
@@ -238,13 +239,13 @@ func (h *handler) remembered(ctx context.Context, l Ledger, to *backup.Holding) 
 		g.held, g.removals = retention.Held, retention.Removals
 		return g, errors.Join(err1, err2, err3)
 	})
-	to.Policy, to.Parents, to.Gone = got.Policy, got.Parents, got.Gone
+	to.Policy, to.LastSlot, to.Parents, to.Gone = got.Policy, got.LastSlot, got.Parents, got.Gone
 	return got, err
 }
 
 // gathered is what the ledger knows of a volume, and of the removals in its project.
 type gathered struct {
-	backup.Holding
+	keep.Holding
 	held     string
 	removals map[string]backup.Removal
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"staffeln/functions/backup"
+	"staffeln/functions/keep"
 )
 
 // steady caches how many backups a policy keeps in the long run, which takes long to compute.
@@ -24,10 +25,10 @@ func (m *steady) of(p backup.Policy, now time.Time) int {
 	if m.counts == nil || !m.at.Equal(now) {
 		m.at, m.counts = now, map[string]int{}
 	}
-	n, known := m.counts[p.Words()]
+	n, known := m.counts[keep.Words(p)]
 	if !known {
-		n = backup.Steady(p, now)
-		m.counts[p.Words()] = n
+		n = keep.Steady(p, now)
+		m.counts[keep.Words(p)] = n
 	}
 	return n
 }
@@ -111,15 +112,18 @@ func (f *Function) summarise(ctx context.Context, r backup.Reporting, s *shard, 
 		f.Log.WarnContext(ctx, "digest without the project's name", "project", r.Project, "err", err)
 	}
 	in.Project = backup.Project{ID: r.Project, Name: project.Name}
-	if in.Quota, err = f.Cloud.Quota(ctx, r.Project); err != nil {
+	quota, err := f.Cloud.Quota(ctx, r.Project)
+	if err != nil {
 		in.QuotaUnknown = "OpenStack did not answer: " + backup.Said(err)
 	}
 	if in.Servers, err = f.Cloud.Servers(ctx, r.Project); err != nil {
 		in.Servers = nil
 		f.Log.WarnContext(ctx, "digest without a look at the servers", "project", r.Project, "err", err)
 	}
-	in.Steady = f.steady.of
 	digest, failing := backup.Summarise(in)
+	if in.QuotaUnknown == "" {
+		digest.Backups, digest.Gigabytes = keep.Forecast(quota, in.Volumes, in.Records, in.Classes, f.steady.of, to)
+	}
 	return digest, failing, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"staffeln/functions/backup"
+	"staffeln/functions/keep"
 )
 
 const (
@@ -52,11 +53,9 @@ func (l *look) act(ctx context.Context) error {
 	} else {
 		// A volume that had an open run at the last whole look was not counted as one
 		// that loses anything: there is nothing of it to be taken off.
-		after, o := l.outlook(), l.r.Outlook
-		l.r.Outlook = backup.Outlook{
-			Backups: max(0, o.Backups+after.Backups-before.Backups), Removals: max(0, o.Removals+after.Removals-before.Removals),
-			Chains: max(0, o.Chains+after.Chains-before.Chains), Losses: max(0, o.Losses+after.Losses-before.Losses),
-		}
+		o := l.r.Outlook.Less(before).Add(l.outlook())
+		l.r.Outlook = backup.Outlook{Backups: max(0, o.Backups), Removals: max(0, o.Removals),
+			Chains: max(0, o.Chains), Losses: max(0, o.Losses)}
 	}
 	return errors.Join(errs...)
 }
@@ -117,7 +116,7 @@ func (l *look) obstacles(ctx context.Context) {
 }
 
 // drifted says that something is to build on a backup that is not to be seen.
-func drifted(fate backup.Fate) bool {
+func drifted(fate keep.Fate) bool {
 	return !fate.Keep && fate.Backup.Dependents && len(fate.Children) == 0 && fate.Backup.Status != "error_deleting"
 }
 
@@ -142,7 +141,7 @@ func retryIn(tries int) time.Duration { return backup.Growing(tries-1, time.Minu
 
 // ask asks Cinder to delete all that may go now of these volumes. An error ends
 // the look: what it stands for would only come again.
-func (l *look) ask(ctx context.Context, volumes []string) (asked []backup.Fate, err error) {
+func (l *look) ask(ctx context.Context, volumes []string) (asked []keep.Fate, err error) {
 	for _, id := range volumes {
 		v := l.volumes[id]
 		leaves := v.step.Delete
@@ -176,7 +175,7 @@ func (l *look) ask(ctx context.Context, volumes []string) (asked []backup.Fate, 
 
 // may says whether a backup may be asked for: announced by an earlier look, its
 // time come, and without any child that is still there.
-func (l *look) may(v *volume, fate backup.Fate) bool {
+func (l *look) may(v *volume, fate keep.Fate) bool {
 	b := fate.Backup
 	_, announced := l.before.Removals[b.ID]
 	r, planned := l.r.Removals[b.ID]
@@ -184,13 +183,13 @@ func (l *look) may(v *volume, fate backup.Fate) bool {
 		return false
 	}
 	// Of those made in the same second the rules know the order.
-	return !slices.ContainsFunc(v.fates, func(c backup.Fate) bool {
+	return !slices.ContainsFunc(v.fates, func(c keep.Fate) bool {
 		return c.Backup.Created.After(b.Created) && slices.Contains(fate.Children, c.Backup.ID)
 	})
 }
 
 // delete asks Cinder for the removal of one backup.
-func (l *look) delete(ctx context.Context, fate backup.Fate) error {
+func (l *look) delete(ctx context.Context, fate keep.Fate) error {
 	b, f := fate.Backup, l.f
 	r := l.r.Removals[b.ID]
 	again := !r.Asked.IsZero()
@@ -239,7 +238,7 @@ func (l *look) delete(ctx context.Context, fate backup.Fate) error {
 
 // see looks at what was asked for, and returns the volumes that something is gone
 // of: their next step follows.
-func (l *look) see(ctx context.Context, asked []backup.Fate) (volumes []string, err error) {
+func (l *look) see(ctx context.Context, asked []keep.Fate) (volumes []string, err error) {
 	if len(asked) == 0 {
 		return nil, nil
 	}
@@ -254,7 +253,7 @@ func (l *look) see(ctx context.Context, asked []backup.Fate) (volumes []string, 
 	var errs []error
 	for _, fate := range asked {
 		id, v := fate.Backup.ID, l.volumes[fate.Backup.Volume]
-		i := slices.IndexFunc(v.fates, func(f backup.Fate) bool { return f.Backup.ID == id })
+		i := slices.IndexFunc(v.fates, func(f keep.Fate) bool { return f.Backup.ID == id })
 		changed[v.Volume] = true
 		if n := slices.IndexFunc(list, func(b backup.CinderBackup) bool { return b.ID == id }); n >= 0 {
 			v.fates[i].Backup = list[n]
@@ -271,9 +270,9 @@ func (l *look) see(ctx context.Context, asked []backup.Fate) (volumes []string, 
 			errs = append(errs, err)
 		}
 	}
-	// What was decided stays so while it is carried out: see [backup.Retain].
+	// What was decided stays so while it is carried out: see [keep.Decide].
 	for id := range changed {
-		l.volumes[id].step = backup.NextStep(l.volumes[id].fates)
+		l.volumes[id].step = keep.NextStep(l.volumes[id].fates)
 	}
 	slices.Sort(volumes)
 	return slices.Compact(volumes), errors.Join(errs...)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"staffeln/functions/backup"
+	"staffeln/functions/keep"
 )
 
 // A hold is why nothing at all is removed in a project.
@@ -85,13 +86,8 @@ func (s *sum) with(ctx context.Context, was, is backup.Outlook) (backup.Outlook,
 		}
 		s.read = true
 	}
-	o := s.outlook.Add(is)
-	o.Backups -= was.Backups
-	o.Removals -= was.Removals
-	o.Chains -= was.Chains
-	o.Losses -= was.Losses
-	s.outlook = o
-	return o, nil
+	s.outlook = s.outlook.Less(was).Add(is)
+	return s.outlook, nil
 }
 
 // mayGo asks the brake, the project's and the whole cloud's.
@@ -105,31 +101,12 @@ func (l *look) mayGo(ctx context.Context, s *sum) error {
 		return err
 	}
 	brake := l.f.Settings.Brake
-	if !(l.now.Before(l.r.Released) && l.r.Outlook.Removals <= l.r.Most) {
-		if why := l.trips("brake", brake, l.r.Outlook); why != "" {
-			return &hold{what: "brake", why: why, wait: braked}
-		}
+	name, why := keep.Braked(keep.OfProject(brake, l.before, l.r.Outlook), keep.OfCloud(brake, cloud, s.until, s.most),
+		l.before.Held, l.now)
+	if name == "" {
+		return nil
 	}
-	brake.From *= 2
-	if !(l.now.Before(s.until) && cloud.Removals <= s.most) {
-		if why := l.trips("cloud brake", brake, cloud); why != "" {
-			return &hold{what: "cloud brake", why: why, wait: braked}
-		}
-	}
-	return nil
-}
-
-// trips says why a brake holds; "" where it does not. Once it has begun to, it
-// goes on until the operator releases it, or too little is left to be removed:
-// what looked like a mistake is none the less one when more backups have come.
-func (l *look) trips(what string, b backup.Brake, o backup.Outlook) string {
-	if trips, why := b.Trips(o); trips {
-		return why
-	}
-	if was, why, _ := strings.Cut(l.before.Held, ": "); was == what && o.Removals >= b.From {
-		return why
-	}
-	return ""
+	return &hold{what: name, why: why, wait: braked}
 }
 
 const (

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"staffeln/functions/backup"
+	"staffeln/functions/keep"
 )
 
 // A look is one pass over a project, or over one volume of it.
@@ -31,12 +32,9 @@ type look struct {
 
 // A volume is one whose backups are looked at.
 type volume struct {
-	backup.Holding
-	// state is that of its runs; protected is false where there is none.
-	state     backup.State
-	protected bool
-	fates     []backup.Fate
-	step      backup.Step
+	*keep.Holding
+	fates []keep.Fate
+	step  keep.Step
 }
 
 // again is how soon a volume that was not found is asked for once more.
@@ -69,17 +67,16 @@ func (l *look) gather(ctx context.Context) error {
 	if err := l.complete(ctx, list, records); err != nil {
 		return err
 	}
-	l.sort(list, records)
+	l.volumes = map[string]*volume{}
+	for id, h := range keep.Holdings(project, list, records) {
+		l.volumes[id] = &volume{Holding: h}
+	}
+	l.ids = slices.Sorted(maps.Keys(l.volumes))
 	protected, err := f.Ledger.VolumesOf(ctx, project, l.ids)
 	if err != nil {
 		return err
 	}
-	for id, p := range protected {
-		policy := f.Settings.Classes.Strictest(p.Enrolments, l.now)
-		v := l.volumes[id]
-		v.Policy, v.state, v.protected = &policy, p.State, true
-	}
-	return l.absences(ctx)
+	return l.absences(ctx, protected)
 }
 
 // unlisted is the hold for a list that could not be had.
@@ -143,36 +140,9 @@ func (l *look) find(ctx context.Context, id string) error {
 	return err
 }
 
-// sort puts the backups to their volumes; volumes without any of ours are nothing
-// to us.
-func (l *look) sort(list []backup.CinderBackup, records []backup.Record) {
-	l.volumes = map[string]*volume{}
-	for _, b := range list {
-		if b.Ours() && l.volumes[b.Volume] == nil {
-			l.volumes[b.Volume] = &volume{Holding: backup.Holding{Project: l.r.Project, Volume: b.Volume,
-				Orphan: l.f.Settings.Orphan, Busy: l.busy[b.Volume]}}
-		}
-	}
-	for _, b := range list {
-		if v := l.volumes[b.Volume]; v != nil {
-			v.Backups = append(v.Backups, b)
-		}
-	}
-	for _, r := range records {
-		if v := l.volumes[r.Volume]; v != nil && r.Parent != "" {
-			if v.Parents == nil {
-				v.Parents = map[string]string{}
-			}
-			v.Parents[r.ID] = r.Parent
-		}
-	}
-	l.ids = slices.Sorted(maps.Keys(l.volumes))
-}
-
-// absences finds out which volumes are gone: Cinder has to say so at two looks.
-// Volumes that are not protected are asked about once a day, and whenever something
-// hangs on the answer.
-func (l *look) absences(ctx context.Context) error {
+// absences finds out which volumes are gone, and completes what is known about each. Volumes that
+// are not protected are asked about once a day, and whenever it makes a difference.
+func (l *look) absences(ctx context.Context, protected map[string]backup.Protected) error {
 	known := l.r.Gone
 	l.r.Gone = maps.Clone(known)
 	daily := l.only == "" && l.before.Looked.Truncate(longest).Before(l.now.Truncate(longest))
@@ -182,58 +152,41 @@ func (l *look) absences(ctx context.Context) error {
 		}
 	}
 	for _, id := range l.ids {
-		v, seen := l.volumes[id], known[id]
-		if v.protected {
+		v, missed := l.volumes[id], known[id]
+		if p, ok := protected[id]; ok {
 			delete(l.r.Gone, id)
+			v.Fill(l.f.Settings, &p, backup.Absence{}, l.busy[id], l.now)
 			continue
 		}
-		v.Gone = confirmed(seen)
-		if l.only != "" || !daily && seen.Times != 1 && !l.matters(v) {
+		v.Fill(l.f.Settings, nil, missed, l.busy[id], l.now)
+		if l.only != "" || !daily && !keep.Missing(missed) && !v.DependsOnVolume(l.now) {
 			continue
 		}
 		found, err := l.f.Cloud.Volume(ctx, l.r.Project, id)
 		switch {
 		case err == nil && (found.Project == "" || found.Project == l.r.Project):
-			delete(l.r.Gone, id) // one that was given to another project is gone here
-			v.Gone = time.Time{}
-			continue
+			delete(l.r.Gone, id)
+			missed = backup.Absence{}
 		case err != nil && backup.FaultOf(err) != backup.Gone:
 			return unlisted(err)
+		default: // a volume that was given to another project is gone here
+			missed = keep.Miss(missed, l.now)
+			if l.r.Gone == nil {
+				l.r.Gone = map[string]backup.Absence{}
+			}
+			l.r.Gone[id] = missed
 		}
-		if seen.Since.IsZero() {
-			seen.Since = l.now
-		}
-		seen.Times = min(seen.Times+1, 2)
-		if l.r.Gone == nil {
-			l.r.Gone = map[string]backup.Absence{}
-		}
-		l.r.Gone[id] = seen
-		v.Gone = confirmed(seen)
+		v.Fill(l.f.Settings, nil, missed, l.busy[id], l.now)
 	}
 	return nil
-}
-
-func confirmed(a backup.Absence) time.Time {
-	if a.Times < 2 {
-		return time.Time{}
-	}
-	return a.Since
-}
-
-// matters says whether the fate of a restore point hangs on the volume's being
-// there or not.
-func (l *look) matters(v *volume) bool {
-	there, gone := v.Holding, v.Holding
-	there.Gone, gone.Gone = time.Time{}, time.Date(1800, 1, 1, 0, 0, 0, 0, time.UTC)
-	a, b := backup.Retain(there, l.now), backup.Retain(gone, l.now)
-	return !slices.EqualFunc(a, b, func(a, b backup.Fate) bool { return a.Backup.ID == b.Backup.ID && a.Keep == b.Keep })
 }
 
 // decide applies the rules, and plans the removals.
 func (l *look) decide() {
 	plan := map[string]backup.Removal{}
-	for _, id := range l.ids {
-		l.settle(l.volumes[id])
+	for _, v := range l.volumes {
+		v.fates = keep.Decide(*v.Holding, l.now)
+		v.step = keep.NextStep(v.fates)
 	}
 	for id, r := range l.r.Removals {
 		// What is not looked at, or not to be touched just now, stays planned as it was.
@@ -261,7 +214,7 @@ func (l *look) decide() {
 }
 
 // removal is that of a backup, if it is to go or something keeps it from going.
-func (l *look) removal(v *volume, fate backup.Fate) (r backup.Removal, goes bool) {
+func (l *look) removal(v *volume, fate keep.Fate) (r backup.Removal, goes bool) {
 	b := fate.Backup
 	r, known := l.r.Removals[b.ID]
 	switch {
@@ -282,23 +235,9 @@ func (l *look) removal(v *volume, fate backup.Fate) (r backup.Removal, goes bool
 // outlook is that of what is looked at.
 func (l *look) outlook() (o backup.Outlook) {
 	for _, v := range l.volumes {
-		o = o.Add(backup.OutlookOf(v.fates))
+		o = o.Add(keep.OutlookOf(v.fates))
 	}
 	return o
-}
-
-// settle decides about one volume.
-func (l *look) settle(v *volume) {
-	v.fates = backup.Retain(v.Holding, l.now)
-	for i, fate := range v.fates {
-		// Dispatch counts a slot's attempts by what is left of them in Cinder: until the
-		// slot is over a broken one is left to it, and to track, which knows the same.
-		slot, _, ok := fate.Backup.Run()
-		if fate.Broken && !fate.Keep && ok && v.protected && slot.After(v.state.LastSlot) {
-			v.fates[i].Keep, v.fates[i].Why = true, "its slot is not over"
-		}
-	}
-	v.step = backup.NextStep(v.fates)
 }
 
 // ended notes that a backup is gone; it is told once that is written down.
@@ -327,7 +266,7 @@ func (l *look) next() time.Time {
 		l.nextOf(v, sooner)
 	}
 	for _, a := range l.r.Gone {
-		if a.Times < 2 {
+		if keep.Missing(a) {
 			sooner(l.now.Add(again))
 		}
 	}
@@ -355,7 +294,7 @@ func (l *look) nextOf(v *volume, sooner func(time.Time)) {
 			sooner(l.now)
 		case (b.Status == "deleting" || b.Status == "restoring") && b.Ours(): // whoever asked for it
 			sooner(l.now.Add(pause(l.now.Sub(b.Updated))))
-		case v.step.Stuck[b.ID] != "" && planned, slices.ContainsFunc(v.step.Delete, func(d backup.Fate) bool { return d.Backup.ID == b.ID }) && planned:
+		case v.step.Stuck[b.ID] != "" && planned, slices.ContainsFunc(v.step.Delete, func(d keep.Fate) bool { return d.Backup.ID == b.ID }) && planned:
 			if r.Again.After(l.now) {
 				sooner(r.Again)
 			} else {

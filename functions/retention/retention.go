@@ -58,20 +58,11 @@ type Cloud interface {
 	Clock() (at time.Time, ok bool)
 }
 
-// Settings are the operator's.
-type Settings struct {
-	Classes backup.Classes
-	// Orphan is how long the newest complete restore point of a volume outlives it;
-	// zero for as long as its frozen policy says.
-	Orphan backup.Age
-	Brake  backup.Brake
-}
-
 // Function is retention, ready to run.
 type Function struct {
 	Ledger   Ledger
 	Cloud    Cloud
-	Settings Settings
+	Settings backup.Settings
 	Log      *slog.Logger
 	// Count counts what happened; see the metrics.
 	Count func(name string, n float64, labels ...string)

@@ -137,7 +137,7 @@ func setUp(t *testing.T, volumes int, projects ...string) (*Function, *small, *b
 		s.memory[p] = backup.Retention{Looked: noon.Add(-time.Hour)}
 	}
 	var log bytes.Buffer
-	return &Function{Ledger: s, Cloud: s, Settings: Settings{Brake: backup.Brake{Percent: 100}},
+	return &Function{Ledger: s, Cloud: s, Settings: backup.Settings{Brake: backup.Brake{Percent: 100}},
 		Log: slog.New(slog.NewTextHandler(&log, nil)), Count: func(string, float64, ...string) {}}, s, &log
 }
 

@@ -1,5 +1,5 @@
 // Mutate breaks the rules on purpose, each in one small way at a time, and sees
-// whether a test notices. The rules are functions/backup and the scripts of
+// whether a test notices. The rules are functions/backup, functions/keep and the scripts of
 // runtime/ledger.
 //
 //	go run ./testutil/mutate                    # both, from the module's root
@@ -34,8 +34,8 @@ import (
 	"time"
 )
 
-// rulesDir is the package of the rules.
-const rulesDir = "functions/backup"
+// rulesDirs are the packages of the rules.
+var rulesDirs = []string{"functions/backup", "functions/keep"}
 
 // Other packages whose tests are asked about what those of the rules do not notice.
 var dependants = []string{"functions/dispatch", "functions/plan", "functions/retention", "functions/report",
@@ -137,8 +137,25 @@ func (r *run) judge(m mutant, by string) verdict {
 }
 
 // rules tries the mutants of the rules.
-func (r *run) rules(ctx context.Context) ([]verdict, error) {
-	mutants, overlay, err := rewrite(rulesDir, r.dir)
+func (r *run) rules(ctx context.Context) (all []verdict, err error) {
+	for i, dir := range rulesDirs {
+		verdicts, err := r.rulesOf(ctx, dir, slices.Concat(rulesDirs[i+1:], dependants))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, verdicts...)
+	}
+	return all, nil
+}
+
+// rulesOf tries the mutants of one package. Packages that build on it are asked about what its own
+// tests do not notice.
+func (r *run) rulesOf(ctx context.Context, rulesDir string, dependants []string) ([]verdict, error) {
+	out, err := os.MkdirTemp(r.dir, "rules-")
+	if err != nil {
+		return nil, err
+	}
+	mutants, overlay, err := rewrite(rulesDir, out)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +170,7 @@ func (r *run) rules(ctx context.Context) ([]verdict, error) {
 		if len(left) == 0 {
 			break
 		}
-		s, err := compile(ctx, r.dir, dir, overlay)
+		s, err := compile(ctx, out, dir, overlay)
 		if err != nil {
 			return nil, err
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"staffeln/functions/backup"
+	"staffeln/functions/keep"
 	"staffeln/functions/plan"
 	"staffeln/testutil/simcloud"
 )
@@ -205,17 +206,17 @@ func (p *play) superfluous() {
 			continue // how long it has been gone is seen late
 		}
 		h := p.holding(at.project, at.volume, all)
-		keep := map[string]bool{}
-		var fates []backup.Fate
+		kept := map[string]bool{}
+		var fates []keep.Fate
 		for _, policy := range p.candidates() {
 			h.Policy = policy
-			fates = backup.Retain(h, before)
+			fates = keep.Decide(h, before)
 			for _, f := range fates {
-				keep[f.Backup.ID] = keep[f.Backup.ID] || f.Keep
+				kept[f.Backup.ID] = kept[f.Backup.ID] || f.Keep
 			}
 		}
 		for _, f := range fates {
-			if !keep[f.Backup.ID] && f.Backup.Status != "deleting" {
+			if !kept[f.Backup.ID] && f.Backup.Status != "deleting" {
 				p.fail("I6", "backup %s of %s (%s) is still there: %s", f.Backup.ID,
 					f.Backup.Created.Format(time.RFC3339), f.Backup.Status, f.Why)
 			}
@@ -229,12 +230,10 @@ func (p *play) decisions(at time.Time) map[string]string {
 	out := map[string]string{}
 	s := p.Settings
 	r := plan.Reader{Cloud: p.Home.Cloud, Ledger: p.ledger,
-		Settings: plan.Settings{Classes: s.Classes, Keys: s.Keys, Limits: s.Limits,
-			PerService: s.PerService, VolumeLimit: s.VolumeLimit, VolumeLimits: s.VolumeLimits, Orphan: s.Orphan,
-			Brake: s.Brake}}
+		Settings: s.Settings}
 	facts, err := r.Read(p.ctx, "", at, p.Now())
 	p.must(err)
-	made := r.Settings.Make(facts, at)
+	made := plan.Make(r.Settings, facts, at)
 	for _, b := range made.Backups {
 		out["volume "+b.Volume] = fmt.Sprint(b.VolumeName, " ", b.Do, " ", b.Kind, " slot ", b.Slot.Format(time.RFC3339))
 	}

@@ -8,6 +8,8 @@ import (
 
 	"staffeln/functions"
 	"staffeln/functions/backup"
+	"staffeln/functions/keep"
+	"staffeln/testutil/sentences"
 	"staffeln/testutil/simcloud"
 )
 
@@ -115,10 +117,12 @@ func (p *play) removing(id string) {
 	}
 	blind := p.request.on.Load() != nil || p.stalling
 	holding := p.holding(b.Project, b.Volume, same)
-	keeps := true
+	keeps, said := true, true
 	for _, policy := range p.candidates() {
 		holding.Policy = policy
-		for _, f := range backup.Retain(holding, now) {
+		facts := sentences.Facts{Backups: holding.Backups, Policy: policy, Gone: holding.Gone, Orphan: holding.Orphan}
+		said = said && facts.Stay(now)[id]
+		for _, f := range keep.Decide(holding, now) {
 			if f.Backup.ID == id {
 				keeps = keeps && f.Keep && !f.Broken && !(blind && f.Hostage)
 			}
@@ -126,6 +130,9 @@ func (p *play) removing(id string) {
 	}
 	if keeps {
 		p.fail("I3", "backup %s (%s, %s) was to be deleted, and every policy keeps it", id, b.Name, b.Status)
+	}
+	if said {
+		p.fail("I3", "backup %s (%s) was to be deleted, and stays by the rules, whatever the policy", id, b.Name)
 	}
 	for _, child := range same {
 		if child.Parent == id && !blind {
@@ -170,8 +177,9 @@ func (p *play) candidates() (all []*backup.Policy) {
 }
 
 // holding is the truth about a volume's backups in a project.
-func (p *play) holding(project, volume string, all []simcloud.Backup) backup.Holding {
-	h := backup.Holding{Project: project, Volume: volume, Orphan: p.Settings.Orphan}
+func (p *play) holding(project, volume string, all []simcloud.Backup) keep.Holding {
+	h := keep.Holding{Project: project, Volume: volume, Orphan: p.Settings.Orphan,
+		LastSlot: p.Now().AddDate(100, 0, 0)} // as if every slot were over
 	if v, lives := p.Cloud.Volume(volume); !lives || v.Project != project {
 		h.Gone = p.history.Start
 	}

@@ -1,10 +1,12 @@
-package backup
+package keep
 
 import (
 	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"staffeln/functions/backup"
 )
 
 // The tiny language of retention.
@@ -34,7 +36,7 @@ func held(t testing.TB, backups, frozen string, now time.Time) Holding {
 		} else {
 			word, words = words[:end], words[end:]
 		}
-		b := CinderBackup{Project: h.Project, Volume: theVolume, Status: "available", Size: 10, Container: "backups", Metadata: map[string]string{}}
+		b := backup.CinderBackup{Project: h.Project, Volume: theVolume, Status: "available", Size: 10, Container: "backups", Metadata: map[string]string{}}
 		word, status, ok := strings.Cut(word, ":")
 		if ok {
 			if minute, rest, ok := strings.Cut(status, ":"); ok || len(minute) == 2 { // "20T10:00:error"
@@ -53,7 +55,7 @@ func held(t testing.TB, backups, frozen string, now time.Time) Holding {
 		b.Updated = b.Created
 		b.Incremental = strings.ContainsAny(name[:1], "Ii")
 		if strings.ContainsAny(name[:1], "FI") {
-			b.Metadata[MetaAutomated] = "True"
+			b.Metadata[backup.MetaAutomated] = "True"
 			freeze(&b, strings.ReplaceAll(frozen, ", ", "\x00"), "\x00")
 		}
 		if strings.HasPrefix(words, "{") {
@@ -69,24 +71,24 @@ func held(t testing.TB, backups, frozen string, now time.Time) Holding {
 	return h
 }
 
-func freeze(b *CinderBackup, s, separator string) {
+func freeze(b *backup.CinderBackup, s, separator string) {
 	for part := range strings.SplitSeq(s, separator) {
 		key, value, has := strings.Cut(part, "=")
 		switch {
 		case key == "":
 		case key == "keep":
-			b.Metadata[MetaRetention] = value
-			if _, ok := b.Metadata[MetaZone]; !ok {
-				b.Metadata[MetaZone] = "UTC"
+			b.Metadata[backup.MetaRetention] = value
+			if _, ok := b.Metadata[backup.MetaZone]; !ok {
+				b.Metadata[backup.MetaZone] = "UTC"
 			}
 		case key == "rules":
-			b.Metadata[MetaRules] = strings.ReplaceAll(value, "+", " ")
+			b.Metadata[backup.MetaRules] = strings.ReplaceAll(value, "+", " ")
 		case key == "zone":
-			b.Metadata[MetaZone] = value
+			b.Metadata[backup.MetaZone] = value
 		case key == "until":
-			b.Metadata[MetaKeepUntil] = on(value).Format(time.RFC3339)
+			b.Metadata[backup.MetaKeepUntil] = on(value).Format(time.RFC3339)
 		case key == "archived":
-			b.Metadata[MetaArchived] = value
+			b.Metadata[backup.MetaArchived] = value
 		case key == "dependents":
 			b.Dependents = true
 		case key == "failed":
@@ -102,24 +104,11 @@ func freeze(b *CinderBackup, s, separator string) {
 
 // current reads the current policy: "keep=2w, rules=daily=7, zone=Europe/Berlin"; ""
 // for none.
-func current(s string) *Policy {
+func current(s string) *backup.Policy {
 	if s == "" {
 		return nil
 	}
-	var rest []string
-	var rules Rules
-	for part := range strings.SplitSeq(s, ", ") {
-		if words, ok := strings.CutPrefix(part, "rules="); ok {
-			var err error
-			if rules, err = ParseRules(words); err != nil {
-				panic(err)
-			}
-			continue
-		}
-		rest = append(rest, part)
-	}
-	p := policy(strings.Join(append([]string{"every=24h"}, rest...), ", "))
-	p.Rules = rules
+	p := policy("every=24h, " + s)
 	return &p
 }
 

@@ -1,4 +1,4 @@
-package backup
+package keep
 
 import (
 	"fmt"
@@ -75,7 +75,7 @@ func TestNextStep(t *testing.T) {
 		{"what is deleted already is not asked for", "F1@10d:deleted F2@1h", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			same(t, tellStep(NextStep(Retain(held(t, c.backups, "keep=2d", now), now))), lines(c.want))
+			same(t, tellStep(NextStep(Decide(held(t, c.backups, "keep=2d", now), now))), lines(c.want))
 		})
 	}
 }
@@ -84,7 +84,7 @@ func TestNextStep(t *testing.T) {
 // gone, without reading anything again.
 func TestNextStepAgain(t *testing.T) {
 	now := on(today)
-	fates := Retain(held(t, "F1@10d{dependents} I1@9d{dependents} I2@9d I3@9d{dependents} I4@8d F2@1h", "keep=2d", now), now)
+	fates := Decide(held(t, "F1@10d{dependents} I1@9d{dependents} I2@9d I3@9d{dependents} I4@8d F2@1h", "keep=2d", now), now)
 	var got []string
 	for _, gone := range []string{"", "I4", "I2", ""} {
 		fates = slices.DeleteFunc(fates, func(f Fate) bool { return f.Backup.ID == gone })
@@ -97,7 +97,7 @@ func TestNextStepAgain(t *testing.T) {
 // Whatever decisions it is given: nothing goes that one which stays may build on.
 func TestNextStepNeverLeavesAChildBehind(t *testing.T) {
 	now := on(today)
-	fates := Retain(held(t, "F1@10d I1@9d I2@9d F2@1h", "keep=2d", now), now)
+	fates := Decide(held(t, "F1@10d I1@9d I2@9d F2@1h", "keep=2d", now), now)
 	fates[2].Keep = true
 	same(t, tellStep(NextStep(fates)), lines(`
 		stuck F1: incremental I1, which cannot be removed, builds on it

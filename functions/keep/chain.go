@@ -1,38 +1,39 @@
-package backup
+package keep
 
 import (
+	"cmp"
 	"maps"
 	"slices"
+
+	"staffeln/functions/backup"
 )
 
-// settled says that an incremental could have been built on it at any time since.
-func settled(b CinderBackup) bool { return b.Status == "available" || b.Status == "restoring" }
+// complete says that it is a restore point: an incremental could have been built on it at any
+// time since.
+func complete(b backup.CinderBackup) bool { return b.Status == "available" || b.Status == "restoring" }
 
-// lineal says that something may build on it: Cinder builds on what is available
-// only (cinder/backup/api.py, create), so on nothing that failed or is still being
-// made, unless it says itself that something does.
-func lineal(b CinderBackup) bool {
+// lineal says that a backup may build on it. Cinder builds only on available backups
+// (cinder/backup/api.py, create), so never on one that failed or is still being made, unless Cinder
+// itself says that something builds on it.
+func lineal(b backup.CinderBackup) bool {
 	return b.Dependents || b.Status != "error" && b.Status != "creating"
 }
 
-// A lineage is which backups of a volume may build on which. Cinder's API shows no
-// parents, but they are always older, and never older than the last full backup
-// that was there. All that were made in the same second form a group, within which
-// nobody knows the order.
+// A lineage says which backups of a volume may build on which. Cinder's API shows no parents, but a
+// parent is always older than its child, and never older than the last full backup that existed
+// before the child. All backups made in the same second form a group, in which the order is not known.
 type lineage struct {
 	items []*item // oldest first
-	// groups are where they begin and end, whole are those with a full backup; what
-	// is in a group builds on nothing before the last whole one before it.
+	// groups are their first and last items. whole are the groups with a full backup: no backup builds
+	// on anything before the last whole group that precedes its own.
 	groups []struct{ from, to int }
 	whole  []bool
-	// ends are the last groups in which something may build on what is in each: that
-	// with the next full backup, since what was made in the same second may have been
-	// made before it.
+	// ends is, for each group, the last group whose backups may build on it: the one with the next full
+	// backup, since a backup of the same second may have been made before that full one.
 	ends []int
-	// told are the children and parents that notifications told of and that the order
-	// does not show.
+	// told are the children and parents that notifications named and the order does not show.
 	told [][2]*item
-	// ids are those of all incrementals, before counts those in earlier groups.
+	// ids are the ids of all incrementals; before is, for each group, how many are in earlier groups.
 	ids    []string
 	before []int
 }
@@ -51,11 +52,11 @@ func lineageOf(items []*item, parents map[string]string) *lineage {
 		l.groups[it.group].to = i + 1
 		if !it.b.Incremental {
 			it.chain = it.b.ID
-			if settled(it.b) {
+			if complete(it.b) {
 				l.whole[it.group], chain = true, it.b.ID
 			}
 		} else {
-			chain = or(chain, it.b.ID) // its full backup is not there
+			chain = cmp.Or(chain, it.b.ID) // its full backup is not there
 			it.chain = chain
 			l.ids = append(l.ids, it.b.ID)
 		}
@@ -74,7 +75,10 @@ func lineageOf(items []*item, parents map[string]string) *lineage {
 	if len(parents) > 0 {
 		for _, child := range items {
 			parent := byID[parents[child.b.ID]]
-			if parent != nil && parent != child && !(child.b.Incremental && lineal(parent.b) && l.within(parent.group, child.group)) {
+			if parent == nil || parent == child {
+				continue
+			}
+			if shown := child.b.Incremental && lineal(parent.b) && l.within(parent.group, child.group); !shown {
 				l.told = append(l.told, [2]*item{child, parent})
 			}
 		}
@@ -82,12 +86,12 @@ func lineageOf(items []*item, parents map[string]string) *lineage {
 	return l
 }
 
-// within says that what is in the child's group may build on what is in the parent's.
+// within says that a backup of group child may build on one of group parent.
 func (l *lineage) within(parent, child int) bool {
 	return parent <= child && child <= l.ends[parent]
 }
 
-// A keeper is what lasts longest of those that may build on something.
+// A keeper is the backup that stays longest among those that may build on something.
 type keeper struct {
 	stay stay
 	by   *item
@@ -97,7 +101,7 @@ func (k *keeper) add(it *item) {
 	if !it.b.Incremental || !it.kept.yes || k.stay.outlasts(it.kept) {
 		return
 	}
-	// Of two that last as long, one with a reason of its own says more.
+	// Of two that stay equally long, name the one with a reason of its own.
 	if it.kept.outlasts(k.stay) || it.stay.yes && !k.by.stay.yes {
 		k.stay, k.by = it.kept, it
 	}
@@ -107,8 +111,8 @@ func (s stay) outlasts(o stay) bool {
 	return s.yes && (!o.yes || !o.always && (s.always || s.until.After(o.until)))
 }
 
-// spread keeps what that builds on that stays. First for what is ours, then for
-// what is not: what stays only for that is a hostage.
+// spread keeps every backup that a kept backup may build on. It is called for ours first, and then for
+// others': a backup that stays only because of others' is a hostage.
 func (l *lineage) spread(theirs bool) {
 	for _, it := range l.items {
 		if it.ours != theirs && it.stay.outlasts(it.kept) {
@@ -130,7 +134,7 @@ func (l *lineage) spread(theirs bool) {
 	}
 	for again := true; again; {
 		again = false
-		var above keeper // what stays in the groups that follow, as far as they may build on this one
+		var above keeper // of the later groups that may build on this one
 		for g := len(l.groups) - 1; g >= 0; g-- {
 			group := l.items[l.groups[g].from:l.groups[g].to]
 			all := above
@@ -138,7 +142,7 @@ func (l *lineage) spread(theirs bool) {
 				all.add(it)
 			}
 			for _, it := range group {
-				// What keeps all of a group may be the one itself; then it stays already.
+				// The keeper of the group may be it itself; then it stays already.
 				if lineal(it.b) {
 					pull(it, all)
 				}
@@ -158,7 +162,7 @@ func (l *lineage) spread(theirs bool) {
 	}
 }
 
-// children are the ids of all that may build on the ith.
+// children are the ids of all backups that may build on the ith.
 func (l *lineage) children(i int) []string {
 	it := l.items[i]
 	var ids []string
@@ -180,30 +184,28 @@ func (l *lineage) children(i int) []string {
 	return ids
 }
 
-// A Step is what is to be done next about the removals of a project.
+// A Step is what to do next about the removals of a volume.
 type Step struct {
-	// Delete are those that may be asked for now: nothing builds on them.
+	// Delete can be asked for now: nothing builds on them.
 	Delete []Fate
-	// Wait are on their way, or wait for a child of ours that is.
+	// Wait are being deleted, or wait for a child of ours that is.
 	Wait []Fate
-	// Stuck are those that something stands in the way of that will not pass by
-	// itself, by id, in words: a child that is not ours, error_deleting, drifted
-	// dependents.
+	// Stuck cannot be deleted until somebody acts: the reason in words, by id. It is a child that is not
+	// ours, the status error_deleting, or dependents that Cinder counts wrongly.
 	Stuck map[string]string
 }
 
-// NextStep orders the removals: children first. It may be asked again in the same
-// pass: those that were seen to be gone are left out then, and those that Cinder
-// was asked for meanwhile have the status deleting.
+// NextStep orders the removals: children first. It may be called again in the same pass, without the
+// backups that have gone, and with the status deleting for those that Cinder was asked to delete.
 func NextStep(fates []Fate) Step {
 	s := Step{Stuck: map[string]string{}}
-	at := make(map[string]int, len(fates)) // where those are that are still there
+	at := make(map[string]int, len(fates)) // by id, of those that are still there
 	for i, f := range fates {
 		if f.Backup.Status != "deleted" {
 			at[f.Backup.ID] = i
 		}
 	}
-	// moves are those that are gone soon, or will be asked for when others are.
+	// moves are those that go soon, or will be asked for when others have gone.
 	moves := make([]bool, len(fates))
 	waits := map[int]waiting{}
 	for i, f := range fates {
@@ -226,7 +228,7 @@ func NextStep(fates []Fate) Step {
 			}
 		}
 	}
-	// A child is newer mostly, so that going backward once is nearly always enough.
+	// A child is usually newer, so going backward once is nearly always enough.
 	order := slices.SortedFunc(maps.Keys(waits), func(a, b int) int { return b - a })
 	for again := true; again; {
 		again = false
@@ -240,7 +242,8 @@ func NextStep(fates []Fate) Step {
 		if child := waits[i].blocker(moves); child < 0 {
 			s.Wait = append(s.Wait, fates[i])
 		} else {
-			s.Stuck[fates[i].Backup.ID] = "incremental " + fates[child].Backup.ID + ", which cannot be removed, builds on it"
+			s.Stuck[fates[i].Backup.ID] = "incremental " + fates[child].Backup.ID +
+				", which cannot be removed, builds on it"
 		}
 	}
 	return s
@@ -249,14 +252,14 @@ func NextStep(fates []Fate) Step {
 // waiting is what has to go before a backup does.
 type waiting struct {
 	children []int
-	// twins were made in the same second, so that each may build on the other, and
-	// something builds on it, Cinder says.
+	// twins were made in the same second, so each may build on the other. They count only if Cinder
+	// says that something builds on the backup.
 	twins []int
-	// gone says that others went that it may have meant.
+	// gone says that others have gone which Cinder may have meant.
 	gone bool
 }
 
-// blocker is a child that will not go; -1 where all do.
+// blocker is a child that will not go; -1 if all go.
 func (w waiting) blocker(moves []bool) int {
 	meant := w.gone
 	for _, child := range w.children {
@@ -282,8 +285,10 @@ func (f Fate) waitsFor(fates []Fate, at map[string]int) (w waiting) {
 			w.gone = true
 			continue
 		}
-		switch child := fates[i]; {
-		case child.Keep || !child.Backup.Created.Equal(f.Backup.Created) || !slices.Contains(child.Children, f.Backup.ID):
+		child := fates[i]
+		twin := child.Backup.Created.Equal(f.Backup.Created) && slices.Contains(child.Children, f.Backup.ID)
+		switch {
+		case child.Keep || !twin:
 			w.children = append(w.children, i)
 		case f.Backup.Dependents:
 			w.twins = append(w.twins, i)

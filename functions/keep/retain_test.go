@@ -1,9 +1,11 @@
-package backup
+package keep
 
 import (
 	"slices"
 	"strings"
 	"testing"
+
+	"staffeln/functions/backup"
 )
 
 // now of all tables that say nothing else.
@@ -17,7 +19,7 @@ type retainCase struct {
 	want    string // the fates
 }
 
-func runRetain(t *testing.T, cases []retainCase, change func(*Holding)) {
+func runDecide(t *testing.T, cases []retainCase, change func(*Holding)) {
 	t.Helper()
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -26,13 +28,13 @@ func runRetain(t *testing.T, cases []retainCase, change func(*Holding)) {
 			if change != nil {
 				change(&h)
 			}
-			same(t, tellFates(Retain(h, on(today))), lines(c.want))
+			same(t, tellFates(Decide(h, on(today))), lines(c.want))
 		})
 	}
 }
 
 func TestRetentionTime(t *testing.T) {
-	runRetain(t, []retainCase{
+	runDecide(t, []retainCase{
 		{"a backup stays for its retention time, and goes when that is over", "F1@15d F2@14d F3@13d F4@1h", "keep=2w", "keep=2w", `
 			-F1 older than 2w
 			-F2 older than 2w
@@ -77,7 +79,7 @@ func TestRetentionTimeByTheCalendar(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := held(t, "F1@"+c.made+" F2@2030-01-01T00:00", "keep="+c.keep+", zone="+c.zone, on(today))
 			end := on(c.until)
-			before, at := Retain(h, end.Add(-1))[0], Retain(h, end)[0]
+			before, at := Decide(h, end.Add(-1))[0], Decide(h, end)[0]
 			if !before.Keep || !before.Until.Equal(end) || at.Keep {
 				t.Errorf("stays until %s; a moment before %v, then %v", before.Until, before.Keep, at.Keep)
 			}
@@ -86,7 +88,7 @@ func TestRetentionTimeByTheCalendar(t *testing.T) {
 }
 
 func TestFrozenAndCurrentPolicy(t *testing.T) {
-	runRetain(t, []retainCase{
+	runDecide(t, []retainCase{
 		{"a policy that was lengthened counts at once", "F1@20d F2@1h", "keep=2w", "keep=30d", `
 			+F1 younger than 30d by the current policy until 2026-12-02T12:00
 			+F2 younger than 2w, the newest complete restore point`},
@@ -121,56 +123,54 @@ func TestFrozenAndCurrentPolicy(t *testing.T) {
 			-F1 older than 1h, beyond daily=2, beyond last=3
 			-F2 older than 1h, beyond daily=2, beyond last=3
 			+F3 last 3 of 3 by the current policy
-			+F4 daily 2 of 2
-			+F5 daily 1 of 2, the newest complete restore point`},
+			+F4 last 2 of 3 by the current policy, daily 2 of 2 until 2026-11-23
+			+F5 last 1 of 3 by the current policy, daily 1 of 2 until 2026-11-24, the newest complete restore point`},
 		{"days are counted in the zone of each", "F1@21T22:30 F2@21T23:30 F3@22T10:00", "keep=1h, rules=daily=2", "keep=1h, rules=daily=2, zone=Europe/Berlin", `
 			+F1 daily 2 of 2 by the current policy
 			+F2 daily 2 of 2 until 2026-11-23 until 23T23:30
-			+F3 daily 1 of 2, the newest complete restore point`},
+			+F3 daily 1 of 2 by the current policy, daily 1 of 2 until 2026-11-24, the newest complete restore point`},
 	}, nil)
 }
 
 func TestArchiveRulesOfSeveralPolicies(t *testing.T) {
-	runRetain(t, []retainCase{
-		{"those that were made under other rules count, too, and push the old ones out",
+	runDecide(t, []retainCase{
+		{"today's judge all of them, earlier ones those made under them",
 			"F1@5d F2@4d F3@3d F4@2d{rules=daily=4} F5@1d{rules=daily=4} F6@1h{rules=daily=4}", "keep=1h, rules=daily=4", "keep=1h, rules=daily=2", `
 			-F1 older than 1h, beyond daily=4, beyond daily=2
 			-F2 older than 1h, beyond daily=4, beyond daily=2
 			+F3 daily 4 of 4 until 2026-11-23 until 23T12:00
 			+F4 daily 3 of 4 until 2026-11-24 until 24T12:00
-			+F5 daily 2 of 4
-			+F6 daily 1 of 4, the newest complete restore point`},
-		{"also those that only their age keeps, for as long as it does",
+			+F5 daily 2 of 2 by the current policy, daily 2 of 4 until 2026-11-25
+			+F6 daily 1 of 2 by the current policy, daily 1 of 4 until 2026-11-26, the newest complete restore point`},
+		{"those that were made under other rules take no place, each rule has its own span",
 			"F1@2026-08-05T10:00 F2@2026-09-05T10:00 F3@2026-10-05T10:00{keep=2mon rules=none} F4@2026-11-05T10:00{keep=2mon rules=none} F5@1h{keep=2mon rules=none}", "keep=1h, rules=monthly=3 daily=150", "", `
-			+F1 daily 5 of 150 until 2027-01-02 until 2027-01-02T10:00
-			+F2 daily 4 of 150, monthly 3 of 3 until 2027-02-02 until 2027-02-02T10:00
+			+F1 daily 2 of 150 until 2027-01-02 until 2027-01-02T10:00
+			+F2 daily 1 of 150 until 2027-02-02, monthly 1 of 3 until 2026-12-05 until 2027-02-02T10:00
 			+F3 younger than 2mon until 2026-12-05T10:00
 			+F4 younger than 2mon until 2027-01-05T10:00
 			+F5 younger than 2mon, the newest complete restore point`},
-		{"so that another comes into their place when they go, if that is not past its span by then",
+		{"whatever keeps those",
 			"F0@97h F1@95h F2@72h{keep=72h30min rules=none} F3@2d{keep=1w rules=none} F4@1d{keep=1w rules=none} F5@1h{keep=1w rules=none}", "keep=1h, rules=daily=4", "", `
-			-F0 older than 1h, beyond daily=4 until 22T12:30
-			-F1 older than 1h, beyond daily=4 until 22T12:30
+			-F0 older than 1h, beyond daily=4
+			+F1 daily 1 of 4 until 2026-11-22 until 22T13:00
 			+F2 younger than 72h30min until 22T12:30
 			+F3 younger than 1w until 27T12:00
 			+F4 younger than 1w until 28T12:00
 			+F5 younger than 1w, the newest complete restore point`},
-		{"but what is about to go counts nowhere", "F1@4d F2@3d{rules=none} F3@2d{rules=none} F4@1h{rules=none}", "keep=1h, rules=weekly=1 daily=1", "", `
-			+F1 daily 1 of 1, weekly 1 of 1 until 2026-11-25 until 25T12:00
-			-F2 older than 1h
-			-F3 older than 1h
-			+F4 the newest complete restore point`},
-		{"nor does what stays for another reason than age and rules", "F1@4d F2@3d{rules=none hold} F3@2d{rules=none} I4@1h{rules=none}", "keep=1h, rules=last=1 weekly=1", "", `
-			+F1 last 1 of 1, weekly 1 of 1
+		{"for last=n all count that stay by themselves, a hold among them", "F1@4d F2@3d{rules=none hold} F3@2d{rules=none} I4@1h{rules=none}", "keep=1h, rules=last=2 weekly=1", "", `
+			+F1 weekly 1 of 1 until 2026-11-25 until 25T12:00
 			+F2 hold
 			+F3 incremental I4 builds on it
 			+I4 the newest complete restore point`},
-		{"a month's backup does not make way for one of another policy that goes before it",
-			"F1@2026-09-10T10:00 F2@2026-10-10T10:00 F3@2026-10-30T10:00{keep=4w rules=none} F4@1h{keep=4w rules=none}", "keep=1h, rules=monthly=12", "", `
-			+F1 monthly 3 of 12 until 2027-09-10 until 2027-09-10T10:00
-			+F2 monthly 2 of 12 until 2027-10-10 until 2027-10-10T10:00
-			+F3 younger than 4w until 27T10:00
-			+F4 younger than 4w, the newest complete restore point`},
+		{"but neither a parent nor one that goes", "F1@4d F2@3d{rules=none} F3@2d{rules=none} I4@1h{rules=none}", "keep=1h, rules=last=2", "", `
+			+F1 last 2 of 2
+			-F2 older than 1h
+			+F3 incremental I4 builds on it
+			+I4 the newest complete restore point`},
+		{"nor one that cannot be read", "F1@4d F2@3d{rules=some} F3@1h", "keep=1h, rules=last=2", "", `
+			+F1 last 2 of 2
+			+F2 metadata __staffeln_archive_rules="some" cannot be read
+			+F3 last 1 of 2, the newest complete restore point`},
 		{"while a rule has some left, the oldest of all stays", "F1@21T10:00 F2@21T12:00 F3@1h", "keep=1h, rules=daily=5", "", `
 			+F1 oldest daily until 2026-11-26 until 26T10:00
 			+F2 daily 2 of 5 until 2026-11-26 until 26T12:00
@@ -185,35 +185,29 @@ func TestArchiveRulesOfSeveralPolicies(t *testing.T) {
 			+F1 oldest daily until 2026-11-26 until 26T10:00
 			+F2 daily 2 of 5 until 2026-11-26 until 26T12:00
 			+F3 daily 1 of 5 until 2026-11-27, the newest complete restore point`},
-		{"and not where an older one stays anyway", "F0@30d{keep=32d rules=none} F1@21T10:00 F2@21T12:00 F3@1h", "keep=1h, rules=daily=5", "", `
+		{"also where an older one of other rules stays", "F0@30d{keep=32d rules=none} F1@21T10:00 F2@21T12:00 F3@1h", "keep=1h, rules=daily=5", "", `
 			+F0 younger than 32d until 24T12:00
-			-F1 older than 1h, beyond daily=5 until 24T12:00
+			+F1 oldest daily until 2026-11-26 until 26T10:00
 			+F2 daily 2 of 5 until 2026-11-26 until 26T12:00
 			+F3 daily 1 of 5 until 2026-11-27, the newest complete restore point`},
 		{"rules of one wording in two zones are two", "F1@20T23:30 F2@21T01:00{zone=America/New_York} F3@21T14:00", "keep=1h, rules=daily=2", "", `
 			+F1 daily 2 of 2 until 2026-11-22 until 22T23:30
-			+F2 daily 2 of 2 until 2026-11-22 until 23T01:00
+			+F2 daily 1 of 2 until 2026-11-22 until 23T01:00
 			+F3 daily 1 of 2 until 2026-11-23, the newest complete restore point`},
-		{"a keep-until counts as age does", "F1@5d F2@4d{until=23T00:00 rules=none} F3@3d F4@1h", "keep=1h, rules=last=3 weekly=1", "", `
+		{"as long as there are three newer ones", "F1@5d F2@4d{until=23T00:00 rules=none} F3@3d F4@1h", "keep=1h, rules=last=3 weekly=1", "", `
 			-F1 older than 1h, beyond last=3 weekly=1 until 23T00:00
 			+F2 kept until 2026-11-23T00:00:00Z until 23T00:00
 			+F3 last 2 of 3
-			+F4 last 1 of 3, weekly 1 of 1, the newest complete restore point`},
-		{"where one that is to go could come back, the others' rules may change with it",
-			"F1@47h{rules=daily=2} F2@21T08:00 F3@21T10:00 F4@1h{keep=1h30min rules=none}", "keep=1h, rules=daily=5", "", `
-			-F1 older than 1h, beyond daily=2 until 22T12:30
-			+F2 oldest daily until 2026-11-26 until 22T12:30
-			+F3 daily 2 of 5 until 2026-11-26 until 22T12:30
-			+F4 younger than 1h30min, the newest complete restore point`},
-		{"several rules may keep one, as long as the longest", "F1@22T09:00 F2@1h", "keep=1h, rules=daily=3 monthly=1", "", `
-			+F1 oldest daily until 2026-12-22 until 2026-12-22T09:00
-			+F2 daily 1 of 3, monthly 1 of 1 until 2026-12-22, the newest complete restore point`},
+			+F4 weekly 1 of 1 until 2026-11-29, last 1 of 3, the newest complete restore point`},
+		{"several rules may keep one, each for its span", "F1@22T09:00 F2@1h", "keep=1h, rules=daily=3 monthly=1", "", `
+			+F1 oldest daily until 2026-11-25 until 25T09:00
+			+F2 daily 1 of 3 until 2026-11-25, monthly 1 of 1 until 2026-12-22, the newest complete restore point`},
 	}, nil)
 }
 
 // Frozen rules that are not the current ones keep a backup for their own span.
 func TestFrozenRulesLapse(t *testing.T) {
-	runRetain(t, []retainCase{
+	runDecide(t, []retainCase{
 		{"while they are the current ones they have restic's meaning, however old", "F1@2025-01-31T10:00 F2@2025-02-28T10:00 F3@2025-03-31T10:00", "keep=1h, rules=monthly=3", "keep=1h, rules=monthly=3", `
 			+F1 monthly 3 of 3
 			+F2 monthly 2 of 3
@@ -228,10 +222,10 @@ func TestFrozenRulesLapse(t *testing.T) {
 			+F3 monthly 1 of 12 until 2027-01-31, the newest complete restore point`},
 		{"rules that became daily=3 keep a week of what was made under daily=7", "F1@8d F2@6d F3@5d F4@4d F5@3d F6@2d{rules=daily=3} F7@1d{rules=daily=3} F8@1h{rules=daily=3}", "keep=1h, rules=daily=7", "keep=1h, rules=daily=3", `
 			-F1 older than 1h, beyond daily=7, beyond daily=3
-			+F2 daily 7 of 7 until 2026-11-23 until 23T12:00
-			+F3 daily 6 of 7 until 2026-11-24 until 24T12:00
-			+F4 daily 5 of 7 until 2026-11-25 until 25T12:00
-			+F5 daily 4 of 7 until 2026-11-26 until 26T12:00
+			+F2 daily 4 of 7 until 2026-11-23 until 23T12:00
+			+F3 daily 3 of 7 until 2026-11-24 until 24T12:00
+			+F4 daily 2 of 7 until 2026-11-25 until 25T12:00
+			+F5 daily 1 of 7 until 2026-11-26 until 26T12:00
 			+F6 daily 3 of 3
 			+F7 daily 2 of 3
 			+F8 daily 1 of 3, the newest complete restore point`},
@@ -239,19 +233,19 @@ func TestFrozenRulesLapse(t *testing.T) {
 			-F1 older than 1h, beyond daily=7, beyond daily=3
 			-F2 older than 1h, beyond daily=7, beyond daily=3
 			+F3 daily 3 of 3 by the current policy
-			+F4 daily 2 of 7
-			+F5 daily 1 of 7, the newest complete restore point`},
+			+F4 daily 2 of 3 by the current policy, daily 2 of 7 until 2026-11-23
+			+F5 daily 1 of 3 by the current policy, daily 1 of 7 until 2026-11-24, the newest complete restore point`},
 		{"back to the same rules, and what is still there has restic's meaning again", "F1@2025-10-31T10:00 F2@2025-11-30T10:00 F3@2026-01-31T10:00{rules=daily=3} F4@1h", "keep=1h, rules=monthly=12", "keep=1h, rules=monthly=12", `
-			+F1 monthly 3 of 12
-			+F2 monthly 2 of 12
+			+F1 monthly 4 of 12
+			+F2 monthly 3 of 12
 			+F3 monthly 2 of 12 by the current policy
 			+F4 monthly 1 of 12, the newest complete restore point`},
 		{"the same rules in another zone are others", "F1@3d F2@1h{zone=Europe/Berlin}", "keep=1h, rules=daily=2 hourly=9", "keep=1h, rules=daily=1, zone=Europe/Berlin", `
 			-F1 older than 1h, beyond hourly=9 daily=2, beyond daily=1
-			+F2 hourly 1 of 9, daily 1 of 2, the newest complete restore point`},
+			+F2 daily 1 of 1 by the current policy, hourly 1 of 9 until 2026-11-22, daily 1 of 2 until 2026-11-24, the newest complete restore point`},
 		{"unlimited never lapses", "F1@2020-01-01T00:00 F2@2021-01-01T00:00", "keep=1h, rules=last=2 yearly=unlimited", "", `
-			+F1 last 2 of 2, yearly 2 of unlimited
-			+F2 last 1 of 2, yearly 1 of unlimited, the newest complete restore point`},
+			+F1 yearly 2 of unlimited, last 2 of 2
+			+F2 yearly 1 of unlimited, last 1 of 2, the newest complete restore point`},
 		{"nor does what no calendar reaches", "F1@2020-01-01T00:00 F2@2021-01-01T00:00", "keep=1h, rules=yearly=9000", "", `
 			+F1 yearly 2 of 9000
 			+F2 yearly 1 of 9000, the newest complete restore point`},
@@ -260,23 +254,23 @@ func TestFrozenRulesLapse(t *testing.T) {
 			+F2 last 3 of 3
 			+F3 younger than 30h, last 2 of 3
 			+F4 younger than 30h, last 1 of 3, the newest complete restore point`},
-		{"and so do the rules beside it", "F1@8d F2@3d F3@3d", "keep=30h, rules=last=3 weekly=1", "", `
+		{"and the rules beside it each for their span", "F1@8d F2@3d F3@3d", "keep=30h, rules=last=3 weekly=1", "", `
 			+F1 last 3 of 3
 			+F2 last 2 of 3
-			+F3 last 1 of 3, weekly 1 of 1, the newest complete restore point`},
+			+F3 weekly 1 of 1 until 2026-11-26, last 1 of 3, the newest complete restore point`},
 		{"the longer of its retention time and its rules counts", "F1@8d F2@7d F3@1h", "keep=10d, rules=daily=3", "", `
 			+F1 younger than 10d until 24T12:00
 			+F2 younger than 10d until 25T12:00
 			+F3 younger than 10d, daily 1 of 3 until 2026-11-25, the newest complete restore point`},
 		{"the span is of the calendar: a month of 30 days, and the day the clocks change", "F1@2026-10-21T12:30 F2@2026-10-22T12:30 F3@2026-10-23T12:30", "keep=1h, rules=daily=30 monthly=1, zone=Europe/Berlin", "", `
 			-F1 older than 1h, beyond daily=30 monthly=1
-			+F2 daily 2 of 30 until 2026-11-22 until 22T13:30
-			+F3 daily 1 of 30, monthly 1 of 1 until 2026-11-23, the newest complete restore point`},
+			-F2 older than 1h, beyond daily=30 monthly=1
+			+F3 daily 1 of 30 until 2026-11-22, monthly 1 of 1 until 2026-11-23, the newest complete restore point`},
 	}, nil)
-	runRetain(t, []retainCase{
+	runDecide(t, []retainCase{
 		{"of a deleted volume, last=3 keeps none", "F1@3d F2@2d", "keep=1d, rules=last=3", "", `
-			-F1 older than 1d, last=3 no longer its volume's rule
-			-F2 older than 1d, last=3 no longer its volume's rule, its volume gone since 2026-11-21T12:00:00Z`},
+			-F1 older than 1d, beyond last=3
+			-F2 older than 1d, beyond last=3, its volume gone since 2026-11-21T12:00:00Z`},
 		{"whatever the policy it would have", "F1@3d F2@25h", "keep=1d, rules=daily=2", "keep=1d, rules=daily=2", `
 			-F1 older than 1d, beyond daily=2
 			+F2 daily 1 of 2 until 2026-11-23 until 23T11:00`},
@@ -292,8 +286,8 @@ func TestRulesOfADeletedVolume(t *testing.T) {
 	for {
 		// What goes is gone at once, and time passes to when something changes.
 		next := now
-		var left []CinderBackup
-		for _, f := range Retain(h, now) {
+		var left []backup.CinderBackup
+		for _, f := range Decide(h, now) {
 			if f.Keep {
 				left = append(left, f.Backup)
 				if next.Equal(now) || f.Until.Before(next) {
@@ -302,7 +296,7 @@ func TestRulesOfADeletedVolume(t *testing.T) {
 			}
 		}
 		h.Backups = left
-		got = append(got, now.Format("2006-01-02 ")+kept(Retain(h, now)))
+		got = append(got, now.Format("2006-01-02 ")+kept(Decide(h, now)))
 		if len(left) == 0 {
 			break
 		}
@@ -319,7 +313,7 @@ func TestRulesOfADeletedVolume(t *testing.T) {
 // What lies in the archive container is what a monthly and a yearly rule keep of
 // its month and year.
 func TestArchivedPoints(t *testing.T) {
-	runRetain(t, []retainCase{
+	runDecide(t, []retainCase{
 		{"the archived one of a month rather than its newest",
 			"F1@2026-10-01T02:00{archived=month} F2@2026-10-02T02:00 I3@2026-10-31T02:00 F4@01T02:00{archived=month} F5@02T02:00 I6@22T02:00", "keep=1d, rules=monthly=12", "keep=1d, rules=monthly=12", `
 			+F1 monthly 2 of 12
@@ -373,7 +367,7 @@ func TestArchivedPoints(t *testing.T) {
 }
 
 func TestParents(t *testing.T) {
-	runRetain(t, []retainCase{
+	runDecide(t, []retainCase{
 		{"a chain stays for its youngest", "F1@96h I1@72h I2@30h F2@12h", "keep=2d", "", `
 			+F1 incremental I2 builds on it until 23T06:00
 			+I1 incremental I2 builds on it until 23T06:00
@@ -457,7 +451,7 @@ func TestOthersChildren(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got, hostages []string
-			for _, f := range Retain(held(t, c.backups, "keep=2d", now), now) {
+			for _, f := range Decide(held(t, c.backups, "keep=2d", now), now) {
 				f.Until = now.AddDate(-1000, 0, 0).Add(-1)
 				line, _, _ := strings.Cut(tellFates([]Fate{f}), " until ")
 				got = append(got, strings.TrimSpace(line))
@@ -490,7 +484,7 @@ func TestToldParents(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := held(t, c.backups, "keep=2d", now)
 			h.Parents = c.parents
-			fates := Retain(h, now)
+			fates := Decide(h, now)
 			same(t, kept(fates), c.want)
 			for _, f := range fates {
 				if f.Hostage {
@@ -502,7 +496,7 @@ func TestToldParents(t *testing.T) {
 	t.Run("what keeps it longest is named", func(t *testing.T) {
 		h := held(t, "F1@10d I1@40h F2@9h I3@1h", "keep=2d", now)
 		h.Parents = map[string]string{"I3": "F1"}
-		same(t, tellFates(Retain(h, now)[:2]), "+F1 incremental I3 builds on it\n+I1 younger than 2d until 22T20:00\n")
+		same(t, tellFates(Decide(h, now)[:2]), "+F1 incremental I3 builds on it\n+I1 younger than 2d until 22T20:00\n")
 	})
 }
 
@@ -519,16 +513,16 @@ func TestHold(t *testing.T) {
 		{"lifted", "-hold", "F2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			same(t, kept(Retain(held(t, "F1@10d{"+c.hold+"} F2@1h", "keep=2d", now), now)), c.want)
+			same(t, kept(Decide(held(t, "F1@10d{"+c.hold+"} F2@1h", "keep=2d", now), now)), c.want)
 		})
 	}
-	runRetain(t, []retainCase{{"a hold keeps a broken one, too", "F1@10d:error{hold} F2@1h", "keep=2d", "", `
+	runDecide(t, []retainCase{{"a hold keeps a broken one, too", "F1@10d:error{hold} F2@1h", "keep=2d", "", `
 		+F1 hold
 		+F2 younger than 2d, the newest complete restore point`}}, nil)
 }
 
 func TestStatuses(t *testing.T) {
-	runRetain(t, []retainCase{
+	runDecide(t, []retainCase{
 		{"what Cinder is busy with is left alone", "F1@10d:restoring F2@9d:creating F3@8d:deleting F4@1h", "keep=2d", "", `
 			+F1 being restored from
 			+F2 being made
@@ -556,7 +550,7 @@ func TestStatuses(t *testing.T) {
 			-F5 it never became complete: cinder: status error without a reason
 			+F6 being made`},
 	}, nil)
-	runRetain(t, []retainCase{{"while a run is open nothing goes", "F1@10d F2@9d:error F3@1h", "keep=2d", "", `
+	runDecide(t, []retainCase{{"while a run is open nothing goes", "F1@10d F2@9d:error F3@1h", "keep=2d", "", `
 		+F1 a run of its volume is under way
 		+F2 a run of its volume is under way
 		+F3 a run of its volume is under way, younger than 2d, the newest complete restore point`}},
@@ -568,24 +562,24 @@ func TestUnreadable(t *testing.T) {
 	now := on(today)
 	for _, c := range []struct{ name, metadata, want string }{
 		{"all is there", "", ""},
-		{"no retention time", "-" + MetaRetention, "metadata __staffeln_retention is missing"},
-		{"an empty one", MetaRetention + "=", "metadata __staffeln_retention is missing"},
-		{"one that stopped a whole cloud once", MetaRetention + "=9999y", `metadata __staffeln_retention="9999y" cannot be read`},
-		{"a word", MetaRetention + "=forever", `metadata __staffeln_retention="forever" cannot be read`},
-		{"none", MetaRetention + "=0", `metadata __staffeln_retention="0" cannot be read`},
-		{"no zone", "-" + MetaZone, "metadata __staffeln_zone is missing"},
-		{"a zone that is not on any map", MetaZone + "=Europe/Atlantis", `metadata __staffeln_zone="Europe/Atlantis" cannot be read`},
-		{"whichever zone this machine is in", MetaZone + "=Local", `metadata __staffeln_zone="Local" cannot be read`},
-		{"a file", MetaZone + "=../../etc/passwd", `metadata __staffeln_zone="../../etc/passwd" cannot be read`},
-		{"a date that is none", MetaKeepUntil + "=tomorrow", `metadata __staffeln_keep_until="tomorrow" cannot be read`},
-		{"an empty date", MetaKeepUntil + "=", `metadata __staffeln_keep_until="" cannot be read`},
-		{"no date at all: the retention time says it", "-" + MetaKeepUntil, ""},
-		{"rules that are none", MetaRules + "=sometimes", `metadata __staffeln_archive_rules="sometimes" cannot be read`},
-		{"no rules at all: it was made before there were any", "-" + MetaRules, ""},
-		{"a long value", MetaRetention + "=" + strings.Repeat("x", 200), `metadata __staffeln_retention="` + strings.Repeat("x", 40) + `" cannot be read`},
+		{"no retention time", "-" + backup.MetaRetention, "metadata __staffeln_retention is missing"},
+		{"an empty one", backup.MetaRetention + "=", "metadata __staffeln_retention is missing"},
+		{"one that stopped a whole cloud once", backup.MetaRetention + "=9999y", `metadata __staffeln_retention="9999y" cannot be read`},
+		{"a word", backup.MetaRetention + "=forever", `metadata __staffeln_retention="forever" cannot be read`},
+		{"none", backup.MetaRetention + "=0", `metadata __staffeln_retention="0" cannot be read`},
+		{"no zone", "-" + backup.MetaZone, "metadata __staffeln_zone is missing"},
+		{"a zone that is not on any map", backup.MetaZone + "=Europe/Atlantis", `metadata __staffeln_zone="Europe/Atlantis" cannot be read`},
+		{"whichever zone this machine is in", backup.MetaZone + "=Local", `metadata __staffeln_zone="Local" cannot be read`},
+		{"a file", backup.MetaZone + "=../../etc/passwd", `metadata __staffeln_zone="../../etc/passwd" cannot be read`},
+		{"a date that is none", backup.MetaKeepUntil + "=tomorrow", `metadata __staffeln_keep_until="tomorrow" cannot be read`},
+		{"an empty date", backup.MetaKeepUntil + "=", `metadata __staffeln_keep_until="" cannot be read`},
+		{"no date at all: the retention time says it", "-" + backup.MetaKeepUntil, ""},
+		{"rules that are none", backup.MetaRules + "=sometimes", `metadata __staffeln_archive_rules="sometimes" cannot be read`},
+		{"no rules at all: it was made before there were any", "-" + backup.MetaRules, ""},
+		{"a long value", backup.MetaRetention + "=" + strings.Repeat("x", 200), `metadata __staffeln_retention="` + strings.Repeat("x", 40) + `" cannot be read`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := Retain(held(t, "F1@730d{"+c.metadata+"} F2@1h", "keep=2d", now), now)[0]
+			f := Decide(held(t, "F1@730d{"+c.metadata+"} F2@1h", "keep=2d", now), now)[0]
 			if f.Keep != (c.want != "") || f.Keep && f.Why != c.want || !f.Until.IsZero() {
 				t.Errorf("got %v, %s, until %s", f.Keep, f.Why, f.Until)
 			}
@@ -595,7 +589,7 @@ func TestUnreadable(t *testing.T) {
 		h := held(t, "F1@730d F2@1h", "keep=2d", now)
 		h.Backups[0].Created = h.Backups[0].Created.AddDate(-5000, 0, 0)
 		h.Backups[0].Created = h.Gone
-		if f := Retain(h, now)[0]; !f.Keep || f.Why != "nobody knows when it was made" {
+		if f := Decide(h, now)[0]; !f.Keep || f.Why != "nobody knows when it was made" {
 			t.Errorf("got %v, %s", f.Keep, f.Why)
 		}
 	})
@@ -603,18 +597,18 @@ func TestUnreadable(t *testing.T) {
 		h := held(t, "F1@730d F2@1h", "keep=2d", now)
 		h.Backups[0].Metadata = nil
 		h.Backups[0] = judged(h.Backups[0])
-		if f := Retain(h, now)[0]; !f.Keep || f.Why != "not ours" {
+		if f := Decide(h, now)[0]; !f.Keep || f.Why != "not ours" {
 			t.Errorf("got %v, %s", f.Keep, f.Why)
 		}
 	})
-	for origin, why := range map[Origin]string{
-		OriginForged:     "not ours, though it carries our metadata",
-		OriginUnverified: "nobody knows who made it",
+	for origin, why := range map[backup.Origin]string{
+		backup.OriginForged:     "not ours, though it carries our metadata",
+		backup.OriginUnverified: "nobody knows who made it",
 	} {
 		t.Run("one that is "+string(origin)+" stays and takes no place", func(t *testing.T) {
 			h := held(t, "F1@730d F2@1h F3@2d", "keep=1h, rules=last=1", now)
 			h.Backups[1].Origin = origin
-			fates := Retain(h, now)
+			fates := Decide(h, now)
 			if f := fates[2]; f.Backup.ID != "F2" || !f.Keep || f.Why != why || f.Newest {
 				t.Errorf("got %v, %s, newest %v", f.Keep, f.Why, f.Newest)
 			}
@@ -624,8 +618,8 @@ func TestUnreadable(t *testing.T) {
 		})
 	}
 	t.Run("a broken one is no restore point, whatever it says", func(t *testing.T) {
-		h := held(t, "F1@730d:error{-"+MetaRetention+"} F2@1h", "keep=2d", now)
-		if f := Retain(h, now)[0]; f.Keep || !f.Broken {
+		h := held(t, "F1@730d:error{-"+backup.MetaRetention+"} F2@1h", "keep=2d", now)
+		if f := Decide(h, now)[0]; f.Keep || !f.Broken {
 			t.Errorf("got %v, %v", f.Keep, f.Broken)
 		}
 	})
@@ -664,7 +658,7 @@ func TestNewestOfAVolumeThatIsGone(t *testing.T) {
 			if c.orphan != "" {
 				h.Orphan = age(c.orphan)
 			}
-			fates := Retain(h, on(today))
+			fates := Decide(h, on(today))
 			same(t, tellFates(fates), lines(c.want))
 			if at := slices.IndexFunc(fates, func(f Fate) bool { return f.Newest }); at != len(fates)-1 {
 				t.Errorf("the newest is %d", at)
@@ -678,7 +672,7 @@ func TestChainsAndChildren(t *testing.T) {
 	h := held(t, "I0@11d F1@10d I1@9d i2@8d F3@7d I4@7d f5@6d I6@5d:error", "keep=2d", now)
 	h.Parents = map[string]string{"f5": "F1", "I4": "F3"}
 	got := map[string]string{}
-	for _, f := range Retain(h, now) {
+	for _, f := range Decide(h, now) {
 		got[f.Backup.ID] = strings.Join(append([]string{f.Chain + ":"}, f.Children...), " ")
 	}
 	same(t, got, map[string]string{
