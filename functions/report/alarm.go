@@ -48,7 +48,7 @@ func (f *Function) alarms(ctx context.Context, s *shard, number int, now time.Ti
 // attempts returns the changes of a project's servers and volumes that locks hold back, by id.
 func (f *Function) attempts(servers []backup.Enrolment, volumes []backup.Protected, now time.Time) map[string]attempt {
 	open := map[string]attempt{}
-	in := f.Settings.Schedule.Zone()
+	in := f.Digests.Schedule.Zone()
 	add := func(id string, p backup.Policy, a backup.Attempt, server, volume string) {
 		if !a.None() && !p.Lock.IsZero() && now.Before(p.LockedUntil(a)) {
 			open[id] = attempt{a.Since, backup.DigestNote{Server: server, Volume: volume, Why: p.NotYet(a, in)}}
@@ -132,7 +132,7 @@ func (f *Function) alarmed(ctx context.Context, project string) (people []backup
 	if err == nil && len(people) == 0 {
 		err = errNobody
 	}
-	for _, address := range f.Settings.Operators {
+	for _, address := range f.Digests.Operators {
 		if !slices.ContainsFunc(people, func(p backup.Person) bool { return strings.EqualFold(p.Address, address) }) {
 			people = append(people, backup.Person{Address: address})
 		}
@@ -206,6 +206,6 @@ func (f *Function) alarmLetter(project string, a backup.Alarm) backup.Letter {
 		Text: fmt.Sprintf("%s: %s.\n\nSeen %s. Until the change is in force, everything is backed up as before.\n"+
 			"If you made the change, there is nothing to do. If you did not, undo it, and change\n"+
 			"the passwords and application credentials of this project.\n",
-			about, oneLine(a.Note.Why), a.Since.In(f.Settings.Schedule.Zone()).Format("2 Jan 2006 15:04 MST")),
+			about, oneLine(a.Note.Why), a.Since.In(f.Digests.Schedule.Zone()).Format("2 Jan 2006 15:04 MST")),
 	}
 }

@@ -113,7 +113,7 @@ func (f *Function) rounds(people []backup.Person, told []string) [][]backup.Pers
 			left = append(left, p)
 		}
 	}
-	if f.Settings.Blind && len(left) > 0 {
+	if f.Digests.Blind && len(left) > 0 {
 		return [][]backup.Person{left}
 	}
 	var rounds [][]backup.Person
@@ -171,17 +171,17 @@ func clip(s string) string {
 func (f *Function) recipients(ctx context.Context, project, name string) ([]backup.Person, error) {
 	var people []backup.Person
 	switch {
-	case len(f.Settings.Recipients) > 0:
-		for _, a := range f.Settings.Recipients {
+	case len(f.Digests.Recipients) > 0:
+		for _, a := range f.Digests.Recipients {
 			people = append(people, backup.Person{Address: a})
 		}
-	case f.Settings.Domain != "":
+	case f.Digests.Domain != "":
 		if strings.ContainsFunc(name, func(c rune) bool {
 			return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("._+-", c))
 		}) {
 			return nil, fmt.Errorf("the project's name %.60q cannot stand in an address", name)
 		}
-		people = []backup.Person{{Address: name + "@" + f.Settings.Domain}}
+		people = []backup.Person{{Address: name + "@" + f.Digests.Domain}}
 	default:
 		var err error
 		if people, err = f.Cloud.Members(ctx, project); err != nil {
