@@ -19,7 +19,7 @@ import (
 // everything below it. Tests and testutil may import anything; nothing of the product,
 // mains included, may import testutil.
 var house = []struct{ dir, may, why string }{
-	{"functions/backup", "cmp errors fmt hash/fnv maps slices strconv strings time github.com/robfig/cron/v3",
+	{"functions/backup", "cmp errors fmt hash/fnv maps slices strconv strings time unicode github.com/robfig/cron/v3",
 		"rules are arithmetic: no clock, no network, no storage"},
 	{"events", "std", "everyone imports events, so it imports no one"},
 	{"events/wire", "std", "what the decoders share is the form of a message, and none of its meaning"},

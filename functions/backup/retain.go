@@ -500,7 +500,7 @@ func (it *item) fate(h Holding, shift time.Time) Fate {
 	case it.b.Status == "deleting" || it.b.Status == "deleted":
 		f.Why = "Cinder is deleting it"
 	case f.Broken:
-		f.Why, f.Until = "it never became complete: cinder: "+or(cut(it.b.FailReason, 100), "status error without a reason"), shift
+		f.Why, f.Until = "it never became complete: cinder: "+or(Line(it.b.FailReason, 100), "status error without a reason"), shift
 	default:
 		f.Why, f.Until = it.past(h), shift
 	}

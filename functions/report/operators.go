@@ -179,7 +179,7 @@ func (f *Function) letter(ctx context.Context, t troubles, slot time.Time) backu
 			p, _, err := f.Cloud.Project(ctx, id)
 			names[id] = id
 			if err == nil && p.Name != "" {
-				names[id] = fmt.Sprintf("%s (%s)", oneLine(p.Name), id)
+				names[id] = fmt.Sprintf("%s (%s)", backup.Line(p.Name, 200), id)
 			}
 		}
 		return cmp.Or(names[id], id)
@@ -195,7 +195,7 @@ func (f *Function) letter(ctx context.Context, t troubles, slot time.Time) backu
 		about = append(about, short)
 		fmt.Fprintf(&b, "\n%s\n\n", title)
 		for _, l := range lines[:min(len(lines), mostLines)] {
-			fmt.Fprintf(&b, "  %s\n", oneLine(l))
+			fmt.Fprintf(&b, "  %s\n", backup.Line(l, 1000))
 		}
 		if more := len(lines) - mostLines; more > 0 {
 			fmt.Fprintf(&b, "  and %d more\n", more)
@@ -253,11 +253,4 @@ func times(n int) string {
 		return "once"
 	}
 	return fmt.Sprintf("%d times", n)
-}
-
-// oneLine replaces line breaks and control characters in names that tenants chose.
-func oneLine(s string) string {
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool {
-		return r < ' ' || r == 0x7f || r == ' ' || r >= 0x80 && r < 0xa0 || r == '\u2028' || r == '\u2029'
-	}), " ")
 }

@@ -151,20 +151,13 @@ func (f *Function) later(ctx context.Context, r *backup.Reporting, cause error, 
 	if p.Tries == 0 || p.Tries%8 == 0 {
 		level = slog.LevelError // the operator has to know
 	}
-	p.Again, p.Why = now.Add(backup.Growing(p.Tries, time.Minute, mostWait)), clip(cause.Error())
+	p.Again, p.Why = now.Add(backup.Growing(p.Tries, time.Minute, mostWait)), backup.Line(cause.Error(), 500)
 	p.Tries++
 	f.Log.Log(ctx, level, "digest not told", "project", r.Project, "project_name", p.Digest.Name,
 		"digest", p.Digest.ID, "tries", p.Tries, "again", p.Again.UTC().Format(time.RFC3339), "why", p.Why)
 	f.Count("digests_total", 1, "later")
 	_, err := f.Ledger.SaveReport(context.WithoutCancel(ctx), *r, false)
 	return err
-}
-
-func clip(s string) string {
-	if r := []rune(s); len(r) > 500 {
-		return string(r[:500]) + "…"
-	}
-	return s
 }
 
 // recipients returns who a project's letters go to, each address once. name is the project's.

@@ -88,7 +88,7 @@ func as(err error) *backup.MailError {
 }
 
 // Check says what is wrong with a letter: nobody to send it to, or an address that
-// is none. Names and subjects may be anything: see [oneLine].
+// is none. Names and subjects may be anything: see [header].
 func Check(l backup.Letter) error {
 	if len(l.To) == 0 {
 		return errors.New("a letter to nobody")
@@ -116,25 +116,9 @@ func Address(s string) bool {
 	return err == nil && a.Address == s && a.Name == ""
 }
 
-// oneLine makes a tenant's words fit for a header: no control characters, no line
-// breaks, no marks that turn the direction of what follows, nothing that is written
-// in ASCII and would be read as another text (RFC 2047, 2), at most 200 characters.
-func oneLine(s string) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\t' || unicode.IsSpace(r):
-			return ' '
-		case unicode.IsControl(r), unicode.Is(unicode.Cf, r):
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(s, "\uFFFD"))
-	s = strings.ReplaceAll(s, "=?", "= ?")
-	if r := []rune(s); len(r) > 200 {
-		s = string(r[:199]) + "…"
-	}
-	return s
-}
+// header fits a tenant's words into a header. "=?" would be read as the begin of encoded text
+// (RFC 2047, 2).
+func header(s string) string { return backup.Line(strings.ReplaceAll(s, "=?", "= ?"), 200) }
 
 // Sender says who letters come from.
 type Sender struct {
@@ -198,6 +182,6 @@ func (c Log) Send(ctx context.Context, l backup.Letter) error {
 	for i, p := range l.To {
 		to[i] = p.Address
 	}
-	c.Log.InfoContext(ctx, "letter", "project", l.List, "to", to, "subject", oneLine(l.Subject), "date", l.At.UTC().Format(time.RFC3339), "text", l.Text)
+	c.Log.InfoContext(ctx, "letter", "project", l.List, "to", to, "subject", header(l.Subject), "date", l.At.UTC().Format(time.RFC3339), "text", l.Text)
 	return nil
 }

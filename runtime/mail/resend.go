@@ -79,7 +79,7 @@ func (c Resend) send(ctx context.Context, l backup.Letter) error {
 		client.BaseURL = base
 	}
 	r := &resend.SendEmailRequest{
-		From: c.From, ReplyTo: c.ReplyTo, Subject: oneLine(l.Subject), Html: l.HTML, Text: l.Text,
+		From: c.From, ReplyTo: c.ReplyTo, Subject: header(l.Subject), Html: l.HTML, Text: l.Text,
 		Headers: headers(l, c.Sender),
 	}
 	r.Headers["Message-ID"] = "<" + messageID(l, c.Sender) + ">"

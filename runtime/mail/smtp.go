@@ -151,7 +151,7 @@ func (c SMTP) message(l backup.Letter, to []backup.Person) (*gomail.Msg, error) 
 	for _, p := range to {
 		// net/mail leaves a backslash as it is in an encoded name, where it escapes what
 		// follows for whoever reads it (its own reader, too).
-		a := &mail.Address{Name: strings.ReplaceAll(oneLine(p.Name), `\`, "/"), Address: p.Address}
+		a := &mail.Address{Name: strings.ReplaceAll(header(p.Name), `\`, "/"), Address: p.Address}
 		if len(l.To) == 1 {
 			m.AddToMailAddress(a)
 		} else {
@@ -161,7 +161,7 @@ func (c SMTP) message(l backup.Letter, to []backup.Person) (*gomail.Msg, error) 
 	if len(l.To) > 1 {
 		m.SetGenHeaderPreformatted("To", "undisclosed-recipients:;")
 	}
-	m.Subject(oneLine(l.Subject))
+	m.Subject(header(l.Subject))
 	m.SetMessageIDWithValue(messageID(l, c.Sender))
 	m.SetDateWithValue(l.At)
 	for name, value := range headers(l, c.Sender) {
