@@ -6,7 +6,7 @@ import (
 	"unicode"
 )
 
-// Line fits text of others into one line: what does not print and runs of spaces become one
+// Line fits text from elsewhere into one line: what does not print and runs of spaces become one
 // space each, and what is longer than so many characters is cut and ends in "…".
 func Line(s string, most int) string {
 	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool {
