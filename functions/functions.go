@@ -45,9 +45,7 @@ type Cloud interface {
 // Settings are the operator's, as the functions need them.
 type Settings struct {
 	backup.Settings
-	// Report are those of the digests; what they share with the others is filled in
-	// from above.
-	Report report.Settings
+	Report report.Settings // about digests
 }
 
 // Needs is the outside world, as the functions see it.
@@ -76,13 +74,13 @@ func All(n Needs) []runtime.Function {
 	log := func(function string) *slog.Logger { return n.Log.With("function", function) }
 
 	en := &enroll.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("enroll"), Count: n.Count,
-		Settings: enroll.Settings{Classes: s.Classes, Keys: s.Keys, StampKey: backup.StampKey}}
+		Settings: s.Settings}
 	re := &reconcile.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("reconcile"), Count: n.Count,
 		Settings: s.Settings}
 	di := &dispatch.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("dispatch"), Count: n.Count,
 		Settings: s.Settings}
 	tr := &track.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("track"), Count: n.Count,
-		Settings: track.Settings{Classes: s.Classes, Grace: s.Grace, StampKey: backup.StampKey}}
+		Settings: s.Settings}
 	rt := &retention.Function{Ledger: n.Ledger, Cloud: n.Cloud, Log: log("retention"), Count: n.Count,
 		Settings: s.Settings}
 	rp := n.Report()
@@ -114,10 +112,9 @@ func Names() []string {
 
 // Report is the function report alone, as [All] has it.
 func (n Needs) Report() *report.Function {
-	s := n.Settings
 	f := &report.Function{Ledger: n.Ledger, Cloud: n.Cloud, Mail: n.Mail, Theme: n.Theme,
-		Log: n.Log.With("function", "report"), Count: n.Count, Settings: s.Report}
-	f.Settings.Classes, f.Settings.Keys, f.Settings.Deadline = s.Classes, s.Keys, s.Deadline
+		Log: n.Log.With("function", "report"), Count: n.Count,
+		Settings: n.Settings.Settings, Digests: n.Settings.Report}
 	if f.Theme == nil {
 		f.Theme = words.Builtin()
 	}

@@ -19,7 +19,7 @@ import (
 // everything below it. Tests and testutil may import anything; nothing of the product,
 // mains included, may import testutil.
 var house = []struct{ dir, may, why string }{
-	{"functions/backup", "cmp errors fmt hash/fnv maps slices strconv strings time github.com/robfig/cron/v3",
+	{"functions/backup", "cmp errors fmt hash/fnv maps slices strconv strings time unicode github.com/robfig/cron/v3",
 		"rules are arithmetic: no clock, no network, no storage"},
 	{"functions/keep", "cmp fmt maps slices strconv strings time functions/backup",
 		"what stays is arithmetic on the vocabulary, which knows nothing of it"},

@@ -83,18 +83,7 @@ func plain(s string, most int) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, "\uFFFD"))
-	return cut(s, most)
-}
-
-func cut(s string, most int) string {
-	n := 0
-	for i := range s {
-		if n == most {
-			return s[:i]
-		}
-		n++
-	}
-	return s
+	return fmt.Sprintf("%.*s", most, s)
 }
 
 // Archived reads which span's first restore point a backup of ours is, in the
@@ -179,7 +168,7 @@ func CheckTemplate(t string) error {
 		return fmt.Errorf("%.60q has an unknown word: %s", t, allowed)
 	case rest == t:
 		return fmt.Errorf("%.60q would give every backup the same name: %s", t, allowed)
-	case cut(rest, 100) != rest:
+	case len([]rune(rest)) > 100:
 		return fmt.Errorf("%.60q… is too long: at most 100 characters besides its words", t)
 	}
 	return nil
@@ -199,7 +188,7 @@ func Name(template string, v Volume, serverName string, at time.Time) string {
 			wordServerName, plain(serverName, most),
 			wordDate, at.UTC().Format(Stamp),
 		).Replace(template)
-		if short := cut(name, maxValue); short == name || most <= 5 {
+		if short := fmt.Sprintf("%.*s", maxValue, name); short == name || most <= 5 {
 			return short
 		}
 	}

@@ -43,7 +43,7 @@ type project struct {
 func (f *Function) gather(ctx context.Context, turns []*Decision, now time.Time) (*gathering, error) {
 	services, err := f.Cloud.Services(ctx)
 	if err != nil {
-		return nil, f.strained(ctx, now, err)
+		return nil, errors.Join(err, f.strain(ctx, now, err))
 	}
 	flight, err := f.Ledger.InFlight(ctx, now)
 	if err != nil {
@@ -83,7 +83,7 @@ func (g *gathering) ask(d *Decision) Answer {
 	}
 	if p.err != nil {
 		// Its other volumes wait as well, and nothing more is asked about it in this tick.
-		g.errs = append(g.errs, fmt.Errorf("project %s: %w", d.Project, g.strained(g.ctx, g.facts.Now, p.err)))
+		g.errs = append(g.errs, fmt.Errorf("project %s: %w", d.Project, p.err), g.strain(g.ctx, g.facts.Now, p.err))
 		return unanswered(p.err)
 	}
 	return a
@@ -202,12 +202,17 @@ func (g *gathering) missed(d *Decision, listed []backup.CinderBackup) (
 	return listed, known, nil
 }
 
-// strained notes in the ledger an answer that means that too much is asked of Cinder. It
-// returns the error, with the ledger's if there is one.
-func (f *Function) strained(ctx context.Context, now time.Time, err error) error {
-	e, ok := errors.AsType[*backup.CloudError](err)
-	if ok && (e.Status == 429 || e.Status >= 500 || e.Status == 0) {
-		return errors.Join(err, f.Ledger.Strain(context.WithoutCancel(ctx), now))
+// strain notes in the ledger that Cinder is overloaded, if the error says so.
+func (f *Function) strain(ctx context.Context, now time.Time, err error) error {
+	if !strained(err) {
+		return nil
 	}
-	return err
+	return f.Ledger.Strain(context.WithoutCancel(ctx), now)
+}
+
+// strained says whether an error means that Cinder is overloaded: it asks for fewer requests
+// (429), fails (5xx), or does not answer.
+func strained(err error) bool {
+	e, ok := errors.AsType[*backup.CloudError](err)
+	return ok && (e.Status == 429 || e.Status >= 500 || e.Status == 0)
 }

@@ -159,10 +159,7 @@ func (f *Function) request(
 		// is asked for.
 		log.WarnContext(ctx, "no clear answer: looking for the backup", "err", err)
 		_, lerr := f.Ledger.Advance(keep, run, now.Add(15*time.Second))
-		if e, ok := errors.AsType[*backup.CloudError](err); ok && e.Status >= 500 {
-			lerr = errors.Join(lerr, f.Ledger.Strain(keep, now))
-		}
-		return true, lerr
+		return true, errors.Join(lerr, f.strain(keep, now, err))
 	case backup.Owner:
 		return false, f.close(keep, d, run, failure{why: "quota exceeded: " + said, theirs: true}, now)
 	case backup.NoService:
@@ -172,7 +169,7 @@ func (f *Function) request(
 	case backup.Busy, backup.Gone, backup.Dependents, backup.NeedsFull:
 		return false, f.close(keep, d, run, failure{why: said, theirs: true, again: true}, now)
 	default: // Retry, Operator
-		return false, errors.Join(f.strained(keep, now, err),
+		return false, errors.Join(err, f.strain(keep, now, err),
 			f.close(keep, d, run, failure{why: said, again: true, least: leastWait(err)}, now))
 	}
 }

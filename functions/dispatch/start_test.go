@@ -1,9 +1,12 @@
 package dispatch
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"testing"
+	"time"
 
 	"staffeln/functions/backup"
 )
@@ -45,4 +48,61 @@ func TestPlainer(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestWhenCinderIsOverloaded(t *testing.T) {
+	answer := func(status int) error {
+		return fmt.Errorf("volume: %w", &backup.CloudError{Status: status, Fault: backup.Doubt})
+	}
+	for _, c := range []struct {
+		name string
+		err  error
+		want bool
+	}{
+		{"all is well", nil, false},
+		{"fewer requests, it says", answer(429), true},
+		{"it fails", answer(500), true},
+		{"its proxy fails", answer(503), true},
+		{"no answer", answer(0), true},
+		{"a full quota", answer(413), false},
+		{"a timeout of the request that it sent", answer(408), false},
+		{"Redis's error", errors.New("redis is down"), false},
+	} {
+		if got := strained(c.err); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// A request for a backup without an answer is a sign of strain, as one that fails.
+func TestARequestWithoutAnAnswerIsStrain(t *testing.T) {
+	for _, status := range []int{0, 503} {
+		l := &ledger{}
+		f := &Function{Ledger: l, Cloud: silent{status: status}, Log: slog.New(slog.DiscardHandler),
+			Count: func(string, float64, ...string) {}}
+		taken, err := f.request(t.Context(), &Decision{}, backup.Run{Volume: "v"}, backup.Limits{}, time.Time{})
+		if err != nil || !taken || l.strains != 1 {
+			t.Errorf("status %d: taken %v, strained %d times, %v", status, taken, l.strains, err)
+		}
+	}
+}
+
+// ledger counts the signs of strain.
+type ledger struct {
+	Ledger
+	strains int
+}
+
+func (l *ledger) Strain(context.Context, time.Time) error { l.strains++; return nil }
+
+func (l *ledger) Advance(context.Context, backup.Run, time.Time) (bool, error) { return true, nil }
+
+// silent may have taken each request, and does not say so.
+type silent struct {
+	Cloud
+	status int
+}
+
+func (s silent) CreateBackup(context.Context, string, backup.Request) (string, error) {
+	return "", &backup.CloudError{Fault: backup.Doubt, Status: s.status}
 }

@@ -44,19 +44,11 @@ type Cloud interface {
 	Volumes(ctx context.Context, project string) ([]backup.Volume, error)
 }
 
-// Settings are the operator's.
-type Settings struct {
-	Classes backup.Classes
-	Keys    backup.Keys
-	// StampKey is the server metadata key that the service itself writes.
-	StampKey string
-}
-
 // Function is enroll, ready to run.
 type Function struct {
 	Ledger   Ledger
 	Cloud    Cloud
-	Settings Settings
+	Settings backup.Settings
 	Log      *slog.Logger
 	// Count adds n to a counter of runtime/metrics.
 	Count func(name string, n float64, labels ...string)
@@ -74,7 +66,7 @@ func (f *Function) Instance(ctx context.Context, n nova.Instance) error {
 	}
 	g := backup.Glance{
 		Name: n.Name, Metadata: n.Metadata, HasMetadata: n.HasMetadata, Tags: n.Tags, HasTags: n.HasTags,
-		Deleted: n.Deleted, StateOnly: n.StateOnly, Opaque: n.Opaque, Stamp: n.Metadata[f.Settings.StampKey],
+		Deleted: n.Deleted, StateOnly: n.StateOnly, Opaque: n.Opaque, Stamp: n.Metadata[backup.StampKey],
 		// An attached volume is news until the ledger has it, a detached one while it has it.
 		VolumeChange: n.VolumeChange && (n.Volume == "" || attaches(n.Event) != slices.Contains(known.Volumes, n.Volume)),
 	}

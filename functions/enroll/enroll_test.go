@@ -102,7 +102,7 @@ func found[T any](all map[string]T, id string) (T, error) {
 }
 
 // enrolment is what the ledger has of server s1 with the metadata and volumes, "" for nothing.
-func enrolment(metadata, volumes string, set Settings) map[string]backup.Enrolment {
+func enrolment(metadata, volumes string, set backup.Settings) map[string]backup.Enrolment {
 	if metadata == "" {
 		return nil
 	}
@@ -134,7 +134,7 @@ func (s *story) function() *Function {
 	if err != nil || err2 != nil {
 		panic(fmt.Sprint(err, err2))
 	}
-	set := Settings{StampKey: "last-backup-time", Keys: backup.Keys{OptIn: "backup", Skip: "skip-volume-backup"},
+	set := backup.Settings{Keys: backup.Keys{OptIn: "backup", Skip: "skip-volume-backup"},
 		Classes: backup.Classes{backup.Default: {Class: backup.Default, Schedule: daily}}}
 	if s.locked {
 		p := set.Classes[backup.Default]

@@ -48,7 +48,7 @@ func (f *Function) alarms(ctx context.Context, s *shard, number int, now time.Ti
 // attempts returns the changes of a project's servers and volumes that locks hold back, by id.
 func (f *Function) attempts(servers []backup.Enrolment, volumes []backup.Protected, now time.Time) map[string]attempt {
 	open := map[string]attempt{}
-	in := f.Settings.Schedule.Zone()
+	in := f.Digests.Schedule.Zone()
 	add := func(id string, p backup.Policy, a backup.Attempt, server, volume string) {
 		if !a.None() && !p.Lock.IsZero() && now.Before(p.LockedUntil(a)) {
 			open[id] = attempt{a.Since, backup.DigestNote{Server: server, Volume: volume, Why: p.NotYet(a, in)}}
@@ -132,7 +132,7 @@ func (f *Function) alarmed(ctx context.Context, project string) (people []backup
 	if err == nil && len(people) == 0 {
 		err = errNobody
 	}
-	for _, address := range f.Settings.Operators {
+	for _, address := range f.Digests.Operators {
 		if !slices.ContainsFunc(people, func(p backup.Person) bool { return strings.EqualFold(p.Address, address) }) {
 			people = append(people, backup.Person{Address: address})
 		}
@@ -180,7 +180,7 @@ func (f *Function) sendAlarm(ctx context.Context, r *backup.Reporting, id string
 		a.Again = now.Add(backup.Growing(a.Tries, time.Minute, mostWait))
 		a.Tries++
 		f.Log.ErrorContext(ctx, "attempt not told to everybody", "project", r.Project, "letter", name, "tries", a.Tries,
-			"again", a.Again.UTC().Format(time.RFC3339), "why", clip(errors.Join(missed...).Error()))
+			"again", a.Again.UTC().Format(time.RFC3339), "why", backup.Line(errors.Join(missed...).Error(), 500))
 	}
 	r.Alarms[id] = a
 	return f.saveAlarms(ctx, r)
@@ -197,15 +197,15 @@ func (f *Function) saveAlarms(ctx context.Context, r *backup.Reporting) (bool, e
 
 // alarmLetter writes the letter about an attempt, from stored facts alone.
 func (f *Function) alarmLetter(project string, a backup.Alarm) backup.Letter {
-	about := oneLine(a.Note.Server)
+	about := backup.Line(a.Note.Server, 200)
 	if a.Note.Volume != "" {
-		about = strings.TrimPrefix(about+" / "+oneLine(a.Note.Volume), " / ")
+		about = strings.TrimPrefix(about+" / "+backup.Line(a.Note.Volume, 200), " / ")
 	}
 	return backup.Letter{
 		At: a.Since, List: project, Subject: "Backups of " + about + ": a change is being held back",
 		Text: fmt.Sprintf("%s: %s.\n\nSeen %s. Until the change is in force, everything is backed up as before.\n"+
 			"If you made the change, there is nothing to do. If you did not, undo it, and change\n"+
 			"the passwords and application credentials of this project.\n",
-			about, oneLine(a.Note.Why), a.Since.In(f.Settings.Schedule.Zone()).Format("2 Jan 2006 15:04 MST")),
+			about, backup.Line(a.Note.Why, 1000), a.Since.In(f.Digests.Schedule.Zone()).Format("2 Jan 2006 15:04 MST")),
 	}
 }

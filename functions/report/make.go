@@ -42,7 +42,7 @@ func (f *Function) make(ctx context.Context, r *backup.Reporting, s *shard, now 
 		}
 		// This is the project's first digest, or Redis was lost, or a clock was wrong: begin with
 		// the current period.
-		r.Last, r.Guessed = f.Settings.Schedule.Slot(now), true
+		r.Last, r.Guessed = f.Digests.Schedule.Slot(now), true
 		_, err := f.Ledger.SaveReport(ctx, *r, false)
 		return false, err
 	}
@@ -50,8 +50,8 @@ func (f *Function) make(ctx context.Context, r *backup.Reporting, s *shard, now 
 	if err != nil {
 		return false, err
 	}
-	due, to, why := backup.ReportDue(f.Settings.Schedule, *r, s.runs[r.Project], s.volumes[r.Project], removals,
-		f.Settings.Patience, now)
+	due, to, why := backup.ReportDue(f.Digests.Schedule, *r, s.runs[r.Project], s.volumes[r.Project], removals,
+		f.Digests.Patience, now)
 	if !due {
 		return false, nil
 	}
@@ -86,7 +86,7 @@ func (f *Function) summarise(ctx context.Context, r backup.Reporting, s *shard, 
 	backup.Digest, map[string]time.Time, error) {
 	in := backup.DigestInput{
 		Runs: runs, Removed: removed,
-		Project: backup.Project{ID: r.Project}, From: r.Last, To: to, Zone: f.Settings.Schedule.Zone(),
+		Project: backup.Project{ID: r.Project}, From: r.Last, To: to, Zone: f.Digests.Schedule.Zone(),
 		Held: removals.Held, Failing: r.Failing,
 		Volumes: s.volumes[r.Project], Enrolments: s.enrolments[r.Project],
 		Classes: f.Settings.Classes, Keys: f.Settings.Keys,

@@ -45,7 +45,7 @@ func ours(d backup.Digest) (errs []backup.DigestRun) {
 // between sending and storing, the letter comes again with the same key, possibly with newer
 // facts.
 func (f *Function) operators(ctx context.Context, now time.Time) error {
-	slot := f.Settings.Schedule.Slot(now)
+	slot := f.Digests.Schedule.Slot(now)
 	last, known, err := f.Ledger.Marked(ctx, operatorsMark)
 	switch {
 	case err != nil:
@@ -64,7 +64,7 @@ func (f *Function) operators(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if t.open > 0 && now.Before(slot.Add(f.Settings.Patience+slack)) {
+	if t.open > 0 && now.Before(slot.Add(f.Digests.Patience+slack)) {
 		return nil // other projects' digests may still add problems or solve them
 	}
 	if t.nothing() {
@@ -84,7 +84,7 @@ func (f *Function) tellOperators(ctx context.Context, letter backup.Letter, slot
 		0) / time.Minute)) // the number of tries that the backoff makes in that time
 	id := "operators@" + slot.UTC().Format(backup.Stamp)
 	var missed []error
-	for _, address := range f.Settings.Operators {
+	for _, address := range f.Digests.Operators {
 		mark := toldMark + strings.ToLower(address)
 		until, known, err := f.Ledger.Marked(ctx, mark)
 		if err != nil {
@@ -179,12 +179,12 @@ func (f *Function) letter(ctx context.Context, t troubles, slot time.Time) backu
 			p, _, err := f.Cloud.Project(ctx, id)
 			names[id] = id
 			if err == nil && p.Name != "" {
-				names[id] = fmt.Sprintf("%s (%s)", oneLine(p.Name), id)
+				names[id] = fmt.Sprintf("%s (%s)", backup.Line(p.Name, 200), id)
 			}
 		}
 		return cmp.Or(names[id], id)
 	}
-	in := f.Settings.Schedule.Zone()
+	in := f.Digests.Schedule.Zone()
 	at := func(t time.Time) string { return t.In(in).Format("2 Jan 2006 15:04 MST") }
 	var b strings.Builder
 	var about []string
@@ -195,7 +195,7 @@ func (f *Function) letter(ctx context.Context, t troubles, slot time.Time) backu
 		about = append(about, short)
 		fmt.Fprintf(&b, "\n%s\n\n", title)
 		for _, l := range lines[:min(len(lines), mostLines)] {
-			fmt.Fprintf(&b, "  %s\n", oneLine(l))
+			fmt.Fprintf(&b, "  %s\n", backup.Line(l, 1000))
 		}
 		if more := len(lines) - mostLines; more > 0 {
 			fmt.Fprintf(&b, "  and %d more\n", more)
@@ -253,11 +253,4 @@ func times(n int) string {
 		return "once"
 	}
 	return fmt.Sprintf("%d times", n)
-}
-
-// oneLine replaces line breaks and control characters in names that tenants chose.
-func oneLine(s string) string {
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool {
-		return r < ' ' || r == 0x7f || r == ' ' || r >= 0x80 && r < 0xa0 || r == '\u2028' || r == '\u2029'
-	}), " ")
 }

@@ -42,7 +42,7 @@ func (f *Function) Preview(ctx context.Context, untold Untold, project string, n
 		r.Last, r.Guessed, r.Failing = r.Pending.Digest.To, false, r.Pending.Failing
 		r.Foreign = r.Pending.Digest.ForeignIDs()
 	case r.Last.IsZero() || r.Last.After(now):
-		r.Last, r.Guessed = f.Settings.Schedule.Slot(now), true
+		r.Last, r.Guessed = f.Digests.Schedule.Slot(now), true
 	}
 	removals, err := f.Ledger.Retention(ctx, project)
 	if err != nil {

@@ -74,10 +74,8 @@ type Mail interface {
 	Send(ctx context.Context, l backup.Letter) error
 }
 
-// Settings are the operator's.
+// Settings are the operator's about digests.
 type Settings struct {
-	Classes backup.Classes
-	Keys    backup.Keys
 	// Schedule says when a period ends. Digests show times in its zone.
 	Schedule backup.Schedule
 	// Patience is how long a digest waits after its period for runs and removals.
@@ -92,8 +90,6 @@ type Settings struct {
 	Operators []string
 	// LockMail sends owners and operators a mail at once about an attempt on a locked class.
 	LockMail bool
-	// Deadline is how long a backup may run.
-	Deadline backup.TimeLimit
 }
 
 // Function is report, ready to run.
@@ -102,7 +98,8 @@ type Function struct {
 	Cloud    Cloud
 	Mail     Mail
 	Theme    *words.Theme
-	Settings Settings
+	Settings backup.Settings
+	Digests  Settings
 	Log      *slog.Logger
 	// Count adds n to a counter of runtime/metrics.
 	Count func(name string, n float64, labels ...string)
@@ -129,9 +126,9 @@ func (f *Function) Report(ctx context.Context, t events.Tick) error {
 	if s.reports, err = f.Ledger.Reports(ctx, t.Shard); err != nil {
 		return err
 	}
-	slot := f.Settings.Schedule.Slot(t.At)
+	slot := f.Digests.Schedule.Slot(t.At)
 	var errs []error
-	if f.Settings.LockMail && f.Settings.Classes.Locked() {
+	if f.Digests.LockMail && f.Settings.Classes.Locked() {
 		if err := f.alarms(ctx, s, t.Shard, t.At); err != nil {
 			errs = append(errs, fmt.Errorf("attempts on locked classes: %w", err))
 		}
@@ -151,7 +148,7 @@ func (f *Function) Report(ctx context.Context, t events.Tick) error {
 			errs = append(errs, fmt.Errorf("project %s: %w", project, err))
 		}
 	}
-	if t.Shard == 0 && len(f.Settings.Operators) > 0 {
+	if t.Shard == 0 && len(f.Digests.Operators) > 0 {
 		if err := f.operators(ctx, t.At); err != nil {
 			errs = append(errs, fmt.Errorf("operators: %w", err))
 		}
@@ -169,7 +166,7 @@ func (f *Function) wrongClock(now time.Time) (clouds time.Time, wrong bool) {
 // wrong then. A little ahead is normal for a late tick: another one has sent the digest of its
 // period meanwhile.
 func (f *Function) impossible(last, now time.Time) bool {
-	return last.After(f.Settings.Schedule.Next(f.Settings.Schedule.Next(now)))
+	return last.After(f.Digests.Schedule.Next(f.Digests.Schedule.Next(now)))
 }
 
 // shard is what the ledger has of all projects of one shard.

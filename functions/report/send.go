@@ -113,7 +113,7 @@ func (f *Function) rounds(people []backup.Person, told []string) [][]backup.Pers
 			left = append(left, p)
 		}
 	}
-	if f.Settings.Blind && len(left) > 0 {
+	if f.Digests.Blind && len(left) > 0 {
 		return [][]backup.Person{left}
 	}
 	var rounds [][]backup.Person
@@ -151,7 +151,7 @@ func (f *Function) later(ctx context.Context, r *backup.Reporting, cause error, 
 	if p.Tries == 0 || p.Tries%8 == 0 {
 		level = slog.LevelError // the operator has to know
 	}
-	p.Again, p.Why = now.Add(backup.Growing(p.Tries, time.Minute, mostWait)), clip(cause.Error())
+	p.Again, p.Why = now.Add(backup.Growing(p.Tries, time.Minute, mostWait)), backup.Line(cause.Error(), 500)
 	p.Tries++
 	f.Log.Log(ctx, level, "digest not told", "project", r.Project, "project_name", p.Digest.Name,
 		"digest", p.Digest.ID, "tries", p.Tries, "again", p.Again.UTC().Format(time.RFC3339), "why", p.Why)
@@ -160,28 +160,21 @@ func (f *Function) later(ctx context.Context, r *backup.Reporting, cause error, 
 	return err
 }
 
-func clip(s string) string {
-	if r := []rune(s); len(r) > 500 {
-		return string(r[:500]) + "…"
-	}
-	return s
-}
-
 // recipients returns who a project's letters go to, each address once. name is the project's.
 func (f *Function) recipients(ctx context.Context, project, name string) ([]backup.Person, error) {
 	var people []backup.Person
 	switch {
-	case len(f.Settings.Recipients) > 0:
-		for _, a := range f.Settings.Recipients {
+	case len(f.Digests.Recipients) > 0:
+		for _, a := range f.Digests.Recipients {
 			people = append(people, backup.Person{Address: a})
 		}
-	case f.Settings.Domain != "":
+	case f.Digests.Domain != "":
 		if strings.ContainsFunc(name, func(c rune) bool {
 			return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("._+-", c))
 		}) {
 			return nil, fmt.Errorf("the project's name %.60q cannot stand in an address", name)
 		}
-		people = []backup.Person{{Address: name + "@" + f.Settings.Domain}}
+		people = []backup.Person{{Address: name + "@" + f.Digests.Domain}}
 	default:
 		var err error
 		if people, err = f.Cloud.Members(ctx, project); err != nil {

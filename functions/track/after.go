@@ -25,7 +25,7 @@ func (f *Function) stamps(ctx context.Context, t events.Tick) error {
 	}
 	var errs []error
 	for _, d := range due {
-		err := f.Cloud.SetServerMetadata(ctx, d.Project, d.Server, f.Settings.StampKey, d.At.UTC().Format(time.RFC3339))
+		err := f.Cloud.SetServerMetadata(ctx, d.Project, d.Server, backup.StampKey, d.At.UTC().Format(time.RFC3339))
 		outcome, again := "written", time.Time{}
 		switch {
 		case err == nil:

@@ -65,21 +65,11 @@ type Cloud interface {
 	Clock() (at time.Time, ok bool)
 }
 
-// Settings are the operator's.
-type Settings struct {
-	Classes backup.Classes
-	// Grace is how long a request may take to reach Cinder.
-	Grace time.Duration
-	// StampKey is the server metadata key for the time of the newest backup:
-	// "last-backup-time".
-	StampKey string
-}
-
 // Function is track, ready to run.
 type Function struct {
 	Ledger   Ledger
 	Cloud    Cloud
-	Settings Settings
+	Settings backup.Settings
 	Log      *slog.Logger
 	// Count adds n to a counter of runtime/metrics.
 	Count func(name string, n float64, labels ...string)

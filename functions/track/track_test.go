@@ -207,7 +207,7 @@ func tick(t *testing.T, s *standIn, now time.Time) (done, logged string) {
 	var log bytes.Buffer
 	f := &Function{Ledger: s, Cloud: s, Log: slog.New(slog.NewTextHandler(&log, nil)),
 		Count: func(string, float64, ...string) {},
-		Settings: Settings{Grace: 2 * time.Minute, StampKey: "last-backup-time",
+		Settings: backup.Settings{Grace: 2 * time.Minute,
 			Classes: backup.Classes{backup.Default: {Class: backup.Default, Schedule: daily}}}}
 	if err := f.Track(context.Background(), events.Tick{At: now}); err != nil && s.cinder == nil {
 		t.Error(err)

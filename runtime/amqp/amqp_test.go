@@ -616,8 +616,8 @@ func TestWhatCannotBeHelpedIsSetAside(t *testing.T) {
 	reasons := map[string]int{}
 	for _, d := range take(t, ch, "staffeln.dead") {
 		reason, _ := d.Headers[headerReason].(string)
-		if len(reason) > 1100 {
-			t.Errorf("a reason of %d bytes", len(reason))
+		if n := len([]rune(reason)); n > 1000 {
+			t.Errorf("a reason of %d characters", n)
 		}
 		if strings.Contains(reason, secret) {
 			t.Errorf("the reason shows the body: %s", reason)

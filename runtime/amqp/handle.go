@@ -151,7 +151,7 @@ func (s *session) setAside(ctx context.Context, d *amqp091.Delivery, e events.Ev
 		reason += ": " + cause.Error()
 	}
 	headers := origin(d, e, attempts)
-	headers[headerReason] = clip(reason, 1000)
+	headers[headerReason] = fmt.Sprintf("%.1000s", strings.ToValidUTF8(reason, "?"))
 	headers[headerAt] = time.Now().UTC().Format(time.RFC3339)
 	if err := s.copy(ctx, d, s.cfg.deadQueue(), headers); err != nil {
 		return err
@@ -175,16 +175,9 @@ func origin(d *amqp091.Delivery, e events.Event, attempts int) amqp091.Table {
 	return amqp091.Table{
 		headerAttempts: int64(attempts),
 		headerEvent:    e.ID, headerType: e.Type,
-		headerExchange: clip(exchange, 255), headerKey: clip(key, 255),
+		headerExchange: strings.ToValidUTF8(fmt.Sprintf("%.255s", exchange), "?"),
+		headerKey:      strings.ToValidUTF8(fmt.Sprintf("%.255s", key), "?"),
 	}
-}
-
-func clip(s string, n int) string {
-	s = strings.ToValidUTF8(s, "?")
-	if len(s) <= n {
-		return s
-	}
-	return strings.ToValidUTF8(s[:n], "") + "..."
 }
 
 // copyPatience bounds the wait for the broker's word on a copy.

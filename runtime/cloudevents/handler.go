@@ -13,6 +13,7 @@ package cloudevents
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -201,16 +202,11 @@ const maxWait = 24 * time.Hour
 
 // oneLine bounds a text that goes from one process to another's log.
 func oneLine(s string) string {
-	const most = 500
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
 	}, strings.ToValidUTF8(s, "?"))
-	s = strings.TrimSpace(s)
-	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "..."
-	}
-	return s
+	return fmt.Sprintf("%.500s", strings.TrimSpace(s))
 }

@@ -215,14 +215,11 @@ func (l *loader) checkTLS(c Config) {
 
 func (l *loader) aboutFile(thing string, err error) {
 	if e, ok := errors.AsType[about](err); ok {
-		// Names of other settings are short where they are made.
-		words := strings.NewReplacer("_CERT", Prefix+thing+"_CERT", "_KEY", Prefix+thing+"_KEY").Replace(shortened(e.Error()))
+		// The error may hold a path from the environment. Names of other settings are short in it.
+		words := strings.NewReplacer("_CERT", Prefix+thing+"_CERT", "_KEY", Prefix+thing+"_KEY").Replace(fmt.Sprintf("%.300s", e.Error()))
 		l.about(thing+"_"+e.key, "want "+words)
 	}
 }
-
-// shortened bounds an error that may hold a path from the environment.
-func shortened(s string) string { return fmt.Sprintf("%.300s", s) }
 
 // plain says that addresses are set and none of them is TLS's.
 func plain(urls []URL, secure string) bool {

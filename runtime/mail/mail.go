@@ -1,8 +1,7 @@
-// Package mail sends letters: through Resend, an SMTP server, or into the log.
+// Package mail sends letters: through Resend, through an SMTP server, or into the log.
 //
-// A letter has a key that stays the same however often it is sent: from it come
-// the Message-ID and Resend's idempotency key, so that whoever receives it twice
-// can tell.
+// A letter's key stays the same however often the letter is sent. The Message-ID and Resend's
+// idempotency key are made from it, so that a receiver can recognise a duplicate.
 package mail
 
 import (
@@ -21,9 +20,9 @@ import (
 	"staffeln/functions/backup"
 )
 
-// A Channel is one way to send a letter.
+// A Channel sends letters in one way.
 type Channel interface {
-	// Name is the channel's word in the settings: "smtp".
+	// Name is the channel's name in the settings: "smtp".
 	Name() string
 	// Send hands the letter over. An error is a [*backup.MailError].
 	Send(ctx context.Context, l backup.Letter) error
@@ -31,20 +30,19 @@ type Channel interface {
 
 // Post sends letters through the first channel that takes them.
 type Post struct {
-	// Channels are tried in this order: the next one where one fails for good, or has
-	// failed so often that it may as well be gone.
+	// Channels are tried in this order. The next one is tried if one refuses the letter for good,
+	// or has failed for about an hour.
 	Channels []Channel
 	Log      *slog.Logger
-	// Count counts what happened; see the metrics.
+	// Count adds n to a counter of runtime/metrics.
 	Count func(name string, n float64, labels ...string)
 }
 
-// patience is how often a channel may fail in a way that may pass before the next
-// one is tried: about an hour, by the growing intervals of report.
+// patience is how many temporary failures of a channel are tried again before the next channel is
+// tried: about an hour, by the backoff of functions/report.
 const patience = 6
 
-// Send sends the letter. Without an error everybody in it was told; else the error
-// is a [*backup.MailError] that says who was.
+// Send sends the letter. An error is a [*backup.MailError] that says who has the letter all the same.
 func (p *Post) Send(ctx context.Context, l backup.Letter) error {
 	if err := Check(l); err != nil {
 		return &backup.MailError{Permanent: true, Err: err}
@@ -67,11 +65,14 @@ func (p *Post) Send(ctx context.Context, l backup.Letter) error {
 			outcome = "refused"
 		}
 		p.Count("letters_total", 1, c.Name(), outcome)
-		if failed.Sent || ctx.Err() != nil || !failed.Permanent && (l.Tries < patience || failed.Doubt || i+1 < len(p.Channels) && p.Channels[i+1].Name() == LogName) {
+		more := i+1 < len(p.Channels)
+		mayPass := !failed.Permanent &&
+			(l.Tries < patience || failed.Doubt || more && p.Channels[i+1].Name() == LogName)
+		if failed.Sent || ctx.Err() != nil || mayPass {
 			return last
 		}
-		if i+1 < len(p.Channels) {
-			p.Log.WarnContext(ctx, "letter goes by the next channel", "project", l.List, "why", failed.Err.Error())
+		if more {
+			p.Log.WarnContext(ctx, "letter goes to the next channel", "project", l.List, "why", failed.Err.Error())
 		}
 	}
 	if last == nil {
@@ -87,14 +88,14 @@ func as(err error) *backup.MailError {
 	return &backup.MailError{Err: err}
 }
 
-// Check says what is wrong with a letter: nobody to send it to, or an address that
-// is none. Names and subjects may be anything: see [oneLine].
+// Check says what is wrong with a letter: no recipient, no key, or an invalid address. Names and
+// subjects may be anything; see [header].
 func Check(l backup.Letter) error {
 	if len(l.To) == 0 {
-		return errors.New("a letter to nobody")
+		return errors.New("the letter has no recipient")
 	}
 	if l.Key == "" {
-		return errors.New("a letter without a key")
+		return errors.New("the letter has no key")
 	}
 	for _, p := range l.To {
 		if !Address(p.Address) {
@@ -104,8 +105,7 @@ func Check(l backup.Letter) error {
 	return nil
 }
 
-// Address says whether a string is one bare e-mail address, without a name, of at
-// most 254 characters.
+// Address says whether a text is one e-mail address without a name, of at most 254 bytes.
 func Address(s string) bool {
 	if len(s) > 254 || strings.ContainsFunc(s, func(r rune) bool {
 		return unicode.IsControl(r) || unicode.IsSpace(r) || strings.ContainsRune(`<>()[],;:\"`, r)
@@ -116,27 +116,11 @@ func Address(s string) bool {
 	return err == nil && a.Address == s && a.Name == ""
 }
 
-// oneLine makes a tenant's words fit for a header: no control characters, no line
-// breaks, no marks that turn the direction of what follows, nothing that is written
-// in ASCII and would be read as another text (RFC 2047, 2), at most 200 characters.
-func oneLine(s string) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\t' || unicode.IsSpace(r):
-			return ' '
-		case unicode.IsControl(r), unicode.Is(unicode.Cf, r):
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(s, "\uFFFD"))
-	s = strings.ReplaceAll(s, "=?", "= ?")
-	if r := []rune(s); len(r) > 200 {
-		s = string(r[:199]) + "…"
-	}
-	return s
-}
+// header fits a tenant's words into a header. "=?" would be read as the begin of encoded text
+// (RFC 2047, 2).
+func header(s string) string { return backup.Line(strings.ReplaceAll(s, "=?", "= ?"), 200) }
 
-// Sender says who letters come from.
+// Sender is who letters come from.
 type Sender struct {
 	// From is the address, with or without a name: "Backups <backup@example.org>".
 	From string
@@ -144,7 +128,7 @@ type Sender struct {
 	ReplyTo string
 }
 
-// Domain is what follows the @ of From.
+// Domain returns the domain of From; "localhost" if From is invalid.
 func (s Sender) Domain() string {
 	a, err := mail.ParseAddress(s.From)
 	if err != nil {
@@ -154,20 +138,20 @@ func (s Sender) Domain() string {
 	return cmp.Or(domain, "localhost")
 }
 
-// fingerprint is the letter's key in 32 letters that fit everywhere.
+// fingerprint returns a letter's key as 32 hexadecimal digits.
 func fingerprint(key string) string {
 	sum := sha256.Sum256([]byte(key))
 	return hex.EncodeToString(sum[:16])
 }
 
-// messageID is the same for the same letter, without brackets.
+// messageID returns the letter's Message-ID without brackets.
 func messageID(l backup.Letter, s Sender) string { return fingerprint(l.Key) + "@" + s.Domain() }
 
-// headers are those that say what sort of mail it is.
+// headers returns the headers that say what kind of mail it is.
 func headers(l backup.Letter, s Sender) map[string]string {
 	h := map[string]string{
 		"Auto-Submitted": "auto-generated", // RFC 3834: no out-of-office answers
-		// Exchange and Outlook know only this one.
+		// Exchange and Outlook know only this header.
 		"X-Auto-Response-Suppress": "All",
 	}
 	if l.List != "" {
@@ -185,8 +169,7 @@ func headers(l backup.Letter, s Sender) map[string]string {
 // LogName is the name of the channel that only writes into the log.
 const LogName = "log"
 
-// Log writes letters into the log: for trying things out, and for operators whose
-// log is read.
+// Log writes letters into the log.
 type Log struct{ Log *slog.Logger }
 
 // Name is "log".
@@ -198,6 +181,7 @@ func (c Log) Send(ctx context.Context, l backup.Letter) error {
 	for i, p := range l.To {
 		to[i] = p.Address
 	}
-	c.Log.InfoContext(ctx, "letter", "project", l.List, "to", to, "subject", oneLine(l.Subject), "date", l.At.UTC().Format(time.RFC3339), "text", l.Text)
+	c.Log.InfoContext(ctx, "letter", "project", l.List, "to", to, "subject", header(l.Subject),
+		"date", l.At.UTC().Format(time.RFC3339), "text", l.Text)
 	return nil
 }

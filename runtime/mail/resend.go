@@ -19,21 +19,20 @@ type Resend struct {
 	Sender
 	// Key is the API key.
 	Key string
-	// URL is the service's address; "" for the public one.
+	// URL is the address of the API; "" for the public one.
 	URL     string
 	Timeout time.Duration
-	// Transport is nil for the usual one.
+	// Transport is nil for [http.DefaultTransport].
 	Transport http.RoundTripper
 }
 
 // Name is "resend".
 func (Resend) Name() string { return "resend" }
 
-// mostBlind is how many people Resend takes in one letter.
+// mostBlind is how many recipients Resend allows in one letter.
 const mostBlind = 50
 
-// Send hands the letter over. The idempotency key makes sure that it is sent once,
-// for a day: Resend forgets keys then.
+// Send gives the letter to Resend, which sends one idempotency key only once in 24 hours.
 func (c Resend) Send(ctx context.Context, l backup.Letter) error {
 	if len(l.To) <= mostBlind {
 		return c.send(ctx, l)
@@ -68,9 +67,12 @@ func (c Resend) send(ctx context.Context, l backup.Letter) error {
 	if seen.next == nil {
 		seen.next = http.DefaultTransport
 	}
-	client := resend.NewCustomClient(&http.Client{Transport: seen, CheckRedirect: func(*http.Request, []*http.Request) error {
-		return errors.New("redirected") // the key is not for others
-	}}, c.Key)
+	client := resend.NewCustomClient(&http.Client{
+		Transport: seen,
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return errors.New("redirected") // another server must not get the key
+		},
+	}, c.Key)
 	if c.URL != "" {
 		base, err := url.Parse(strings.TrimSuffix(c.URL, "/") + "/")
 		if err != nil {
@@ -79,7 +81,7 @@ func (c Resend) send(ctx context.Context, l backup.Letter) error {
 		client.BaseURL = base
 	}
 	r := &resend.SendEmailRequest{
-		From: c.From, ReplyTo: c.ReplyTo, Subject: oneLine(l.Subject), Html: l.HTML, Text: l.Text,
+		From: c.From, ReplyTo: c.ReplyTo, Subject: header(l.Subject), Html: l.HTML, Text: l.Text,
 		Headers: headers(l, c.Sender),
 	}
 	r.Headers["Message-ID"] = "<" + messageID(l, c.Sender) + ">"
@@ -98,20 +100,21 @@ func (c Resend) send(ctx context.Context, l backup.Letter) error {
 	return c.outcome(err, seen.status)
 }
 
-// outcome reads what a failure means; the library types only 429.
-// Source: resend.com/docs/api-reference/errors.
+// outcome says what an error means. The library has a type for 429 only. Source:
+// resend.com/docs/api-reference/errors.
 func (c Resend) outcome(err error, status int) error {
-	// The key is in no answer, but what is in an answer is not ours to know.
-	said := strings.ReplaceAll(fmt.Sprintf("%.300s", strings.Join(strings.Fields(err.Error()), " ")), c.Key, "***")
+	// No answer should contain the key, but if one does, the log does not get it.
+	said := backup.Line(strings.ReplaceAll(err.Error(), c.Key, "***"), 300)
 	result := &backup.MailError{Err: fmt.Errorf("%d: %s", status, said)}
 	switch {
 	case status >= 200 && status < 300:
-		return nil // taken; only its answer could not be read
+		return nil // taken, although its answer could not be read
 	case status == http.StatusConflict && strings.Contains(strings.ToLower(said), "different"):
-		// "Same idempotency key used with a different request payload": it was taken
-		// before, in other words.
+		// "Same idempotency key used with a different request payload": the letter was taken before,
+		// in other words.
 		return nil
-	case status == http.StatusConflict, status == http.StatusTooManyRequests, status == http.StatusRequestTimeout, status >= 500:
+	case status == http.StatusConflict, status == http.StatusTooManyRequests,
+		status == http.StatusRequestTimeout, status >= 500:
 	case status == 0:
 		result.Err = fmt.Errorf("no answer: %s", said)
 	default:
@@ -120,7 +123,7 @@ func (c Resend) outcome(err error, status int) error {
 	return result
 }
 
-// statusOf remembers the status of the answer.
+// statusOf remembers the status of the last answer.
 type statusOf struct {
 	next   http.RoundTripper
 	status int

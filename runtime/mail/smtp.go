@@ -19,23 +19,21 @@ type SMTP struct {
 	Sender
 	Host string
 	Port int
-	// Security is "starttls", which insists on it, "tls" from the first byte, or
-	// "none".
+	// Security is "starttls" (nothing is sent without it), "tls" (from the first byte) or "none".
 	Security string
-	// User and Password log in; no login where User is "".
+	// User and Password log in; there is no login if User is "".
 	User, Password string
 	// TLS is nil for the system's certificates.
 	TLS *tls.Config
-	// Timeout bounds each letter's whole conversation.
+	// Timeout bounds the whole conversation about a letter.
 	Timeout time.Duration
 }
 
 // Name is "smtp".
 func (SMTP) Name() string { return "smtp" }
 
-// Send hands the letter to the server. Several people are told as blind copies, in
-// one conversation; where the server refuses some of them, the others get theirs
-// one by one.
+// Send gives the letter to the server. Several people get blind copies in one conversation. If the
+// server refuses some of them, the others get the letter one by one.
 func (c SMTP) Send(ctx context.Context, l backup.Letter) error {
 	err := c.send(ctx, l, l.To)
 	if err == nil || len(l.To) == 1 || !refusesSome(err) {
@@ -70,8 +68,7 @@ func refusesSome(err error) bool {
 	return ok && e.Reason == gomail.ErrSMTPRcptTo
 }
 
-// outcome reads what a failure means: whether the letter may have been taken all
-// the same, and whether it can be tried again.
+// outcome says whether the letter may have been taken in spite of an error, and whether to try again.
 func outcome(err error) error {
 	if err == nil {
 		return nil
@@ -79,16 +76,16 @@ func outcome(err error) error {
 	result := &backup.MailError{Err: err}
 	e, ok := errors.AsType[*gomail.SendError](err)
 	if !ok {
-		return result // not connected, no greeting, no login: nothing was handed over
+		return result // there was no connection, greeting or login: nothing was sent
 	}
-	// The library's own words have the addresses and every answer in them.
-	result.Err = fmt.Errorf("%s", strings.Join(strings.Fields(e.Error()), " "))
+	// The library's error contains the addresses and every answer, in several lines.
+	result.Err = errors.New(strings.Join(strings.Fields(e.Error()), " "))
 	switch {
 	case e.ErrorCode() >= 500:
 		result.Permanent = true
 	case e.ErrorCode() >= 400:
 	case e.Reason == gomail.ErrSMTPDataClose:
-		result.Doubt = true // the answer to the message itself is what did not come
+		result.Doubt = true // the whole message was sent, and the answer did not come
 	case e.Reason == gomail.ErrNoUnencoded, e.Reason == gomail.ErrGetSender, e.Reason == gomail.ErrGetRcpts:
 		result.Permanent = true
 	}
@@ -108,7 +105,7 @@ func (c SMTP) send(ctx context.Context, l backup.Letter, to []backup.Person) err
 	defer cancel()
 	err = client.DialAndSendWithContext(ctx, m)
 	if m.IsDelivered() {
-		return nil // whatever went wrong after the server said yes
+		return nil // the server took the letter, and something failed afterwards
 	}
 	return err
 }
@@ -125,7 +122,7 @@ func (c SMTP) client() (*gomail.Client, error) {
 	case "tls":
 		o = append(o, gomail.WithSSL(), gomail.WithTLSConfig(secure))
 	case "none":
-		// Whoever asks for a login without encryption means it.
+		// The operator has configured a login without encryption.
 		auth = gomail.SMTPAuthPlainNoEnc
 		o = append(o, gomail.WithTLSPolicy(gomail.NoTLS))
 	default:
@@ -137,7 +134,7 @@ func (c SMTP) client() (*gomail.Client, error) {
 	return gomail.NewClient(c.Host, o...)
 }
 
-// message is the letter as it goes over the wire.
+// message returns the letter as a mail.
 func (c SMTP) message(l backup.Letter, to []backup.Person) (*gomail.Msg, error) {
 	m := gomail.NewMsg(gomail.WithNoDefaultUserAgent())
 	if err := m.From(c.From); err != nil {
@@ -149,9 +146,9 @@ func (c SMTP) message(l backup.Letter, to []backup.Person) (*gomail.Msg, error) 
 		}
 	}
 	for _, p := range to {
-		// net/mail leaves a backslash as it is in an encoded name, where it escapes what
-		// follows for whoever reads it (its own reader, too).
-		a := &mail.Address{Name: strings.ReplaceAll(oneLine(p.Name), `\`, "/"), Address: p.Address}
+		// net/mail does not escape a backslash in an encoded name, and readers, net/mail among them,
+		// take it for an escape.
+		a := &mail.Address{Name: strings.ReplaceAll(header(p.Name), `\`, "/"), Address: p.Address}
 		if len(l.To) == 1 {
 			m.AddToMailAddress(a)
 		} else {
@@ -161,7 +158,7 @@ func (c SMTP) message(l backup.Letter, to []backup.Person) (*gomail.Msg, error) 
 	if len(l.To) > 1 {
 		m.SetGenHeaderPreformatted("To", "undisclosed-recipients:;")
 	}
-	m.Subject(oneLine(l.Subject))
+	m.Subject(header(l.Subject))
 	m.SetMessageIDWithValue(messageID(l, c.Sender))
 	m.SetDateWithValue(l.At)
 	for name, value := range headers(l, c.Sender) {

@@ -1,13 +1,11 @@
-// Package metrics counts what happens, for Prometheus. Every metric there is
-// stands in [Table]; all exist from the start, so that a rate over one that has not
-// moved yet is zero and not nothing.
+// Package metrics holds the metrics for Prometheus. [Table] lists all of them. Series whose labels
+// are known begin at zero, so that rate() works from the first event on.
 package metrics
 
 import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -20,17 +18,17 @@ import (
 	"staffeln/runtime"
 )
 
-// Prefix is what the name of every metric begins with.
+// Prefix begins the name of every metric.
 const Prefix = "staffeln_"
 
-// Kind is what a metric can do.
+// Kind is a metric's type.
 type Kind string
 
 // The kinds of metrics.
 const (
-	Counter   Kind = "counter"   // only grows: [Metrics.Count]
-	Gauge     Kind = "gauge"     // is set: [Metrics.Gauge]
-	Histogram Kind = "histogram" // takes durations in seconds: [Metrics.Seconds]
+	Counter   Kind = "counter"   // see [Metrics.Count]
+	Gauge     Kind = "gauge"     // see [Metrics.Gauge]
+	Histogram Kind = "histogram" // see [Metrics.Seconds]
 )
 
 // A Metric is one line of [Table].
@@ -39,89 +37,95 @@ type Metric struct {
 	Name string
 	Kind Kind
 	Help string
-	// Labels are their names, in the order in which values are passed.
+	// Labels are the names of its labels, in the order in which values are passed.
 	Labels []string
-	// Start are label values to begin with at zero, a series each; a metric without
-	// labels begins at zero anyway. A metric whose label values nobody knows
-	// beforehand has none.
+	// Start are the label values of the series that begin at zero. A metric without labels begins
+	// at zero anyway.
 	Start [][]string
 	// Buckets are a histogram's upper bounds, in seconds.
 	Buckets []float64
 }
 
-var (
-	// quick is for what should take milliseconds and may take a minute.
-	quick = []float64{.001, .005, .025, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
-)
+// buckets suit what should take milliseconds and may take a minute.
+var buckets = []float64{.001, .005, .025, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 
-// Table is every metric there is.
+// Table lists every metric.
 var Table = []Metric{
 	{Name: "events_total", Kind: Counter, Labels: []string{"function", "type", "outcome"},
-		Help: "Events handed to functions, by what became of them: done, retry or dropped."},
-	{Name: "event_seconds", Kind: Histogram, Labels: []string{"function"}, Buckets: quick,
-		Help: "How long functions took for an event."},
+		Help: "Events given to functions: done, retry or dropped."},
+	{Name: "event_seconds", Kind: Histogram, Labels: []string{"function"}, Buckets: buckets,
+		Help: "How long a function took for an event."},
 	{Name: "ticks_skipped_total", Kind: Counter, Labels: []string{"function", "why"},
-		Start: product([]string{"dispatch", "track", "retention", "report", "reconcile"}, []string{"busy", "unclaimed"}),
-		Help:  "Ticks not delivered: busy, since the one before was still under way, or unclaimed, since Redis was out of reach."},
+		Start: product([]string{"dispatch", "track", "retention", "report", "reconcile"},
+			[]string{"busy", "unclaimed"}),
+		Help: "Ticks not delivered: the one before was not over (busy), or Redis did not answer (unclaimed)."},
 
 	{Name: "openstack_requests_total", Kind: Counter, Labels: []string{"op", "status"},
-		Help: "Requests to OpenStack, by operation and HTTP status; 0 is no answer."},
-	{Name: "openstack_seconds", Kind: Histogram, Labels: []string{"op"}, Buckets: quick,
+		Help: "Requests to OpenStack, by operation and HTTP status; 0 means no answer."},
+	{Name: "openstack_seconds", Kind: Histogram, Labels: []string{"op"}, Buckets: buckets,
 		Help: "How long OpenStack took to answer."},
 
 	{Name: "backups_started_total", Kind: Counter, Labels: []string{"kind"}, Start: one("full", "incremental"),
-		Help: "Backups asked of Cinder and accepted."},
+		Help: "Requests for backups that Cinder accepted."},
 	{Name: "backups_adopted_total", Kind: Counter,
-		Help: "Backups found to be there already when about to ask: an answer lost, or a crash after asking."},
+		Help: "Runs whose backup was found in Cinder after an answer was lost or a process crashed."},
 	{Name: "runs_finished_total", Kind: Counter, Labels: []string{"outcome", "theirs"},
 		Start: [][]string{{"complete", "false"}, {"failed", "false"}, {"failed", "true"}, {"late", "false"}},
-		Help:  "Runs that ended: complete, failed, or late, which is complete after having been given up on; theirs is true where the project's owner must act."},
+		Help: "Ended runs; late: complete after its deadline; theirs is true if the project's owner " +
+			"must act."},
 	{Name: "volumes_protected", Kind: Gauge,
-		Help: "Volumes of opted-in servers."},
+		Help: "Volumes of servers that opted in."},
 	{Name: "volumes_overdue", Kind: Gauge,
 		Help: "Protected volumes without a restore point as young as their schedule promises."},
 	{Name: "backups_forged", Kind: Gauge,
-		Help: "Backups that carry our metadata and that somebody else made: stolen credentials, or a script that copies metadata. They count for nothing. Alert on more than 0."},
+		Help: "Backups with our metadata that somebody else made. They count for nothing. Alert on more than 0."},
 	{Name: "backups_unverified", Kind: Gauge,
-		Help: "Backups that carry our metadata and of which nobody can say who made them. They are kept and count for nothing. Alert on more than 0."},
+		Help: "Backups with our metadata and an unknown maker. They are kept and count for nothing. " +
+			"Alert on more than 0."},
 	{Name: "runs_open", Kind: Gauge,
-		Help: "Runs under way."},
+		Help: "Open runs."},
 	{Name: "runs_waiting", Kind: Gauge,
-		Help: "Volumes that are due and have not been let start yet."},
+		Help: "Volumes that are due and whose run has not started."},
 
 	{Name: "lock_attempts_total", Kind: Counter, Labels: []string{"what"}, Start: one("server", "volume"),
-		Help: "Attempts to take something away from what a locked class protects, when first seen: by the metadata or tags of a server, or the skip key of a volume."},
+		Help: "Attempts to weaken the protection of a server or a volume whose class is locked."},
 
 	{Name: "reconcile_missed_total", Kind: Counter, Labels: []string{"what"},
-		Help: "Differences between the ledger and OpenStack that no notification had told of."},
+		Help: "Changes in OpenStack that reconcile found and no notification reported."},
 	{Name: "reconcile_last_timestamp", Kind: Gauge,
 		Help: "When the last complete reconcile ended, in seconds since 1970."},
 	{Name: "admission_paused", Kind: Gauge,
-		Help: "1 while nothing starts at all, since no cinder-backup service is up or Cinder is under strain."},
+		Help: "1 while nothing starts because no cinder-backup service is up."},
 	{Name: "stamps_total", Kind: Counter, Labels: []string{"outcome"},
 		Help: "Attempts to write last-backup-time to a server."},
 	{Name: "discards_total", Kind: Counter, Labels: []string{"outcome"},
-		Help: "Attempts to remove a broken backup of ours."},
-	{Name: "removals_total", Kind: Counter, Labels: []string{"what"}, Start: one("asked", "removed", "refused", "stuck"),
-		Help: "Backups of ours that the policies no longer keep: asked of Cinder, removed, refused by it, or stuck since something is in the way that will not pass by itself."},
-	{Name: "retention_held_total", Kind: Counter, Labels: []string{"why"}, Start: one("brake", "cloud brake", "clock", "list", "short list", "service"),
-		Help: "Looks at projects that removed nothing at all: the brake waits for the operator, our clock is ahead of the cloud's, Cinder's list could not be had or was short, or no cinder-backup service is up."},
+		Help: "Attempts to remove a broken backup of a failed run."},
+	{Name: "removals_total", Kind: Counter, Labels: []string{"what"},
+		Start: one("asked", "removed", "refused", "stuck"),
+		Help:  "Removals of backups that no policy keeps; the log says why one is refused or stuck."},
+	{Name: "retention_held_total", Kind: Counter, Labels: []string{"why"},
+		Start: one("brake", "cloud brake", "clock", "list", "short list", "service"),
+		Help:  "How often retention removed nothing in a project, and why."},
 	{Name: "backups_lost_total", Kind: Counter,
-		Help: "Restore points of ours that are gone and that we did not remove: somebody else did."},
-	{Name: "digests_total", Kind: Counter, Labels: []string{"outcome"}, Start: one("told", "later", "refused", "template"),
-		Help: "Digests: told to everybody they are for; put off, since somebody could not be told or there is nobody to tell; told, but refused for good by some; and written with the built-in template, since the operator's failed."},
+		Help: "Restore points that somebody else removed."},
+	{Name: "digests_total", Kind: Counter, Labels: []string{"outcome"},
+		Start: one("told", "later", "refused", "template"),
+		Help: "Digests: sent (told), to be tried again (later), refused for good by an address, or written " +
+			"with the built-in template because the operator's failed (template)."},
 	{Name: "letters_total", Kind: Counter, Labels: []string{"channel", "outcome"},
 		Start: product([]string{"resend", "smtp", "log"}, []string{"sent", "later", "refused", "partly"}),
-		Help:  "Letters handed to a channel: sent, put off, refused for good, or taken for a part of the people."},
+		Help:  "Letters given to a channel; partly: only some of the addresses took it."},
 	{Name: "policy_verdicts_total", Kind: Counter, Labels: []string{"verdict", "source", "why"},
 		Start: [][]string{{"allow", "body", "service"}, {"allow", "body", "operator"}, {"allow", "body", "manual"},
-			{"deny", "body", "marked"}, {"deny", "body", "creator"}, {"deny", "ledger", "known"}, {"deny", "none", "doubt"}},
-		Help: "Answers to Cinder's policy check, by who knew (the request's own body, ledger, cinder or none) and why: doubt is a refusal since nobody could say."},
+			{"deny", "body", "marked"}, {"deny", "body", "creator"}, {"deny", "ledger", "known"},
+			{"deny", "none", "doubt"}},
+		Help: "Answers to Cinder's policy check, by source of the answer and by reason; " +
+			"doubt: no source could answer."},
 
 	{Name: "amqp_messages_total", Kind: Counter, Labels: []string{"outcome"},
-		Help: "Notifications received, by what became of them."},
+		Help: "Received notifications, by outcome."},
 	{Name: "amqp_connected", Kind: Gauge, Labels: []string{"broker"},
-		Help: "1 while connected to the broker, by its URL without user and password."},
+		Help: "1 while connected to the broker, which is named by its URL without user and password."},
 }
 
 func one(values ...string) [][]string {
@@ -142,77 +146,62 @@ func product(a, b []string) [][]string {
 	return out
 }
 
-// Metrics are all metrics of one process. Its methods may be called from any
-// goroutine. A name, a kind or a number of labels that is not the table's is a
-// mistake in the program: it panics in tests, and is logged once elsewhere.
+// Metrics are all metrics of one process. Its methods may be called from any goroutine. A name, kind
+// or number of labels that differs from the table is a bug: it panics in tests, and is logged once in
+// production.
 type Metrics struct {
 	registry   *prometheus.Registry
 	counters   map[string]*prometheus.CounterVec
 	gauges     map[string]*prometheus.GaugeVec
 	histograms map[string]*prometheus.HistogramVec
-	mistakes   sync.Map // those logged
+	all        map[string]*prometheus.MetricVec
+	mistakes   sync.Map // the logged ones
 }
 
-// New returns all metrics, registered and at zero, beside those of the Go runtime
-// and of the process.
+// New returns all metrics, and those of the Go runtime and of the process.
 func New() *Metrics {
 	m := &Metrics{
-		registry: prometheus.NewRegistry(),
-		counters: map[string]*prometheus.CounterVec{}, gauges: map[string]*prometheus.GaugeVec{}, histograms: map[string]*prometheus.HistogramVec{},
+		registry: prometheus.NewRegistry(), counters: map[string]*prometheus.CounterVec{},
+		gauges: map[string]*prometheus.GaugeVec{}, histograms: map[string]*prometheus.HistogramVec{},
+		all: map[string]*prometheus.MetricVec{},
 	}
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, t := range Table {
-		start := t.Start
-		if len(t.Labels) == 0 {
-			start = [][]string{nil}
-		}
-		switch t.Kind {
+		switch name := Prefix + t.Name; t.Kind {
 		case Counter:
-			v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: Prefix + t.Name, Help: t.Help}, t.Labels)
-			m.registry.MustRegister(v)
-			m.counters[t.Name] = v
-			for _, labels := range start {
-				v.WithLabelValues(labels...)
-			}
+			v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: t.Help}, t.Labels)
+			m.counters[t.Name], m.all[t.Name] = v, v.MetricVec
 		case Gauge:
-			v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: Prefix + t.Name, Help: t.Help}, t.Labels)
-			m.registry.MustRegister(v)
-			m.gauges[t.Name] = v
-			for _, labels := range start {
-				v.WithLabelValues(labels...)
-			}
+			v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: t.Help}, t.Labels)
+			m.gauges[t.Name], m.all[t.Name] = v, v.MetricVec
 		case Histogram:
-			v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: Prefix + t.Name, Help: t.Help, Buckets: t.Buckets}, t.Labels)
-			m.registry.MustRegister(v)
-			m.histograms[t.Name] = v
-			for _, labels := range start {
-				v.WithLabelValues(labels...)
-			}
+			o := prometheus.HistogramOpts{Name: name, Help: t.Help, Buckets: t.Buckets}
+			v := prometheus.NewHistogramVec(o, t.Labels)
+			m.histograms[t.Name], m.all[t.Name] = v, v.MetricVec
+		}
+		m.registry.MustRegister(m.all[t.Name])
+		if len(t.Labels) == 0 {
+			m.Start(t.Name)
+		}
+		for _, labels := range t.Start {
+			m.Start(t.Name, labels...)
 		}
 	}
 	return m
 }
 
-// Start makes series begin at zero whose labels are known only to whoever wires
-// the process: Start("events_total", "track", "backup.create.end", "done").
+// Start makes a series begin at zero: Start("events_total", "track", "backup.create.end", "done").
 func (m *Metrics) Start(name string, labels ...string) {
-	i := slices.IndexFunc(Table, func(t Metric) bool { return t.Name == name })
-	if i < 0 || len(labels) != len(Table[i].Labels) {
-		m.mistake(name, "start", labels)
-		return
+	if v, ok := m.all[name]; ok {
+		if _, err := v.GetMetricWithLabelValues(labels...); err == nil {
+			return
+		}
 	}
-	switch Table[i].Kind {
-	case Counter:
-		m.counters[name].WithLabelValues(labels...)
-	case Gauge:
-		m.gauges[name].WithLabelValues(labels...)
-	case Histogram:
-		m.histograms[name].WithLabelValues(labels...)
-	}
+	m.mistake(name, "start", labels)
 }
 
-// StartFunctions makes the series of every function and event type it takes begin
-// at zero.
+// StartFunctions makes the series of every function and of its event types begin at zero.
 func (m *Metrics) StartFunctions(functions []runtime.Function) {
 	for _, f := range functions {
 		for eventType := range f.On {
@@ -226,50 +215,38 @@ func (m *Metrics) StartFunctions(functions []runtime.Function) {
 	}
 }
 
-// Count adds n, not negative, to a counter. Labels are values in the table's
-// order: Count("backups_started_total", 1, "full").
+// Count adds n, which is not negative, to a counter. Labels are values in the table's order:
+// Count("backups_started_total", 1, "full").
 func (m *Metrics) Count(name string, n float64, labels ...string) {
-	v, ok := m.counters[name]
-	if !ok || n < 0 {
-		m.mistake(name, "count", labels)
-		return
+	if v, ok := m.counters[name]; ok && n >= 0 {
+		if c, err := v.GetMetricWithLabelValues(labels...); err == nil {
+			c.Add(n)
+			return
+		}
 	}
-	c, err := v.GetMetricWithLabelValues(labels...)
-	if err != nil {
-		m.mistake(name, "count", labels)
-		return
-	}
-	c.Add(n)
+	m.mistake(name, "count", labels)
 }
 
 // Gauge sets a gauge.
 func (m *Metrics) Gauge(name string, value float64, labels ...string) {
-	v, ok := m.gauges[name]
-	if !ok {
-		m.mistake(name, "gauge", labels)
-		return
+	if v, ok := m.gauges[name]; ok {
+		if g, err := v.GetMetricWithLabelValues(labels...); err == nil {
+			g.Set(value)
+			return
+		}
 	}
-	g, err := v.GetMetricWithLabelValues(labels...)
-	if err != nil {
-		m.mistake(name, "gauge", labels)
-		return
-	}
-	g.Set(value)
+	m.mistake(name, "gauge", labels)
 }
 
 // Seconds adds a duration to a histogram.
 func (m *Metrics) Seconds(name string, took time.Duration, labels ...string) {
-	v, ok := m.histograms[name]
-	if !ok {
-		m.mistake(name, "seconds", labels)
-		return
+	if v, ok := m.histograms[name]; ok {
+		if h, err := v.GetMetricWithLabelValues(labels...); err == nil {
+			h.Observe(took.Seconds())
+			return
+		}
 	}
-	h, err := v.GetMetricWithLabelValues(labels...)
-	if err != nil {
-		m.mistake(name, "seconds", labels)
-		return
-	}
-	h.Observe(took.Seconds())
+	m.mistake(name, "seconds", labels)
 }
 
 // Observe is a [runtime.Observe].
@@ -278,13 +255,13 @@ func (m *Metrics) Observe(function, eventType string, outcome events.Outcome, to
 	m.Seconds("event_seconds", took, function)
 }
 
-// Skipped is for the Skipped of a timer's runner.
+// Skipped counts a tick that runtime/timer did not deliver.
 func (m *Metrics) Skipped(timer string, _ int, why string) {
 	m.Count("ticks_skipped_total", 1, timer, why)
 }
 
 func (m *Metrics) mistake(name, use string, labels []string) {
-	what := fmt.Sprintf("metric %s cannot be used so: %s with %d labels", name, use, len(labels))
+	what := fmt.Sprintf("metric %s cannot be used like this: %s with %d labels", name, use, len(labels))
 	if testing.Testing() {
 		panic(what)
 	}
@@ -293,7 +270,7 @@ func (m *Metrics) mistake(name, use string, labels []string) {
 	}
 }
 
-// Registry is where the metrics are, for others to be added.
+// Registry holds the metrics; others can be added.
 func (m *Metrics) Registry() *prometheus.Registry { return m.registry }
 
 // Handler serves the metrics at any path.

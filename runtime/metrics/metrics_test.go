@@ -39,7 +39,8 @@ func TestStartsAtZero(t *testing.T) {
 		`staffeln_backups_started_total{kind="incremental"} 0`,
 		`staffeln_runs_finished_total{outcome="failed",theirs="true"} 0`,
 		`staffeln_ticks_skipped_total{function="dispatch",why="busy"} 0`,
-		"staffeln_volumes_protected 0", "staffeln_volumes_overdue 0", "staffeln_runs_open 0", "staffeln_runs_waiting 0",
+		"staffeln_volumes_protected 0", "staffeln_volumes_overdue 0", "staffeln_runs_open 0",
+		"staffeln_runs_waiting 0",
 		"staffeln_admission_paused 0", "staffeln_reconcile_last_timestamp 0",
 	} {
 		has(t, text, line)
@@ -51,7 +52,10 @@ func TestStartsAtZero(t *testing.T) {
 
 func TestStartFunctions(t *testing.T) {
 	m := New()
-	m.StartFunctions([]runtime.Function{{Name: "track", On: map[string]events.Handler{"tick.track": nil, "backup.create.end": nil}}, {Name: "policy"}})
+	m.StartFunctions([]runtime.Function{
+		{Name: "track", On: map[string]events.Handler{"tick.track": nil, "backup.create.end": nil}},
+		{Name: "policy"},
+	})
 	text := scrape(m)
 	for _, outcome := range []string{"done", "retry", "dropped"} {
 		has(t, text, fmt.Sprintf(`staffeln_events_total{function="track",outcome=%q,type="backup.create.end"} 0`, outcome))
@@ -115,7 +119,8 @@ func TestTable(t *testing.T) {
 	var names []string
 	for _, metric := range Table {
 		names = append(names, metric.Name)
-		if !regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`).MatchString(metric.Name) || metric.Help == "" || !strings.HasSuffix(metric.Help, ".") {
+		if !regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`).MatchString(metric.Name) ||
+			!strings.HasSuffix(metric.Help, ".") {
 			t.Errorf("%+v", metric)
 		}
 		if (metric.Kind == Counter) != strings.HasSuffix(metric.Name, "_total") {

@@ -64,7 +64,7 @@ func FuzzCalls(f *testing.F) {
 			if err == nil {
 				return
 			}
-			if text := err.Error(); len(text) > maxWords+200 || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) || strings.Contains(text, "hidden-secret") {
+			if text := err.Error(); utf8.RuneCountInString(text) > maxWords+200 || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) || strings.Contains(text, "hidden-secret") {
 				t.Fatalf("%s: %d bytes of error: %q", what, len(text), text)
 			}
 			var e *backup.CloudError

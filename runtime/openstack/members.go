@@ -200,7 +200,7 @@ func (w keystoneUser) read() member {
 	if address = strings.TrimSpace(address); !isAddress(address) {
 		return member{}
 	}
-	p := backup.Person{Name: oneLine(w.Name), Address: address}
+	p := backup.Person{Name: backup.Line(w.Name, 200), Address: address}
 	if strings.EqualFold(p.Name, p.Address) {
 		p.Name = ""
 	}

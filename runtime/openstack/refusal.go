@@ -12,13 +12,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"staffeln/functions/backup"
 )
 
-// maxWords bounds a message, in bytes.
+// maxWords bounds a message, in characters.
 const maxWords = 300
 
 // maxAfter bounds how long a Retry-After is believed.
@@ -68,7 +66,7 @@ func readError(contentType string, body []byte) (said string, openstack bool) {
 	}
 	if kind == "text/html" || bytes.HasPrefix(trimmed, []byte("<")) {
 		if t := title.FindSubmatch(trimmed[:min(len(trimmed), 4096)]); t != nil {
-			return fmt.Sprintf("an HTML page %q instead of OpenStack's JSON", shorten(oneLine(string(t[1])), 80)), false
+			return fmt.Sprintf("an HTML page %q instead of OpenStack's JSON", backup.Line(string(t[1]), 80)), false
 		}
 		return "an HTML page instead of OpenStack's JSON", false
 	}
@@ -106,33 +104,9 @@ var title = regexp.MustCompile(`(?is)<title[^>]*>\s*(.*?)\s*</title>`)
 
 var tags = regexp.MustCompile(`<[a-zA-Z/][^<>]*>`)
 
-// clean makes one printable line of at most [maxWords] bytes, without HTML tags.
+// clean makes one printable line of at most [maxWords] characters, without HTML tags.
 func clean(s string) string {
-	return shorten(oneLine(tags.ReplaceAllString(shorten(s, 16*maxWords), " ")), maxWords)
-}
-
-func oneLine(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) || r == utf8.RuneError {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, " "))
-	return strings.Join(strings.Fields(s), " ")
-}
-
-func shorten(s string, max int) string {
-	if len(s) <= max {
-		return s
-	}
-	s = s[:max-len("…")]
-	for !utf8.ValidString(s) && len(s) > 0 {
-		if r, n := utf8.DecodeLastRuneInString(s); r != utf8.RuneError || n != 1 {
-			break // invalid further up: not our cut
-		}
-		s = s[:len(s)-1]
-	}
-	return s + "…"
+	return backup.Line(tags.ReplaceAllString(s[:min(len(s), 16*maxWords)], " "), maxWords)
 }
 
 func host(location string) string {
@@ -140,7 +114,7 @@ func host(location string) string {
 	if err != nil || u.Host == "" {
 		return "another page"
 	}
-	return shorten(oneLine(u.Scheme+"://"+u.Host), 120)
+	return backup.Line(u.Scheme+"://"+u.Host, 120)
 }
 
 // retryAfter reads the header in both its forms, seconds and a date; 0 where

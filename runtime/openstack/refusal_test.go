@@ -179,8 +179,8 @@ func TestOneBoundedLine(t *testing.T) {
 	}
 	for _, s := range []string{strings.Repeat("ab ", 5000), strings.Repeat("字", 5000), strings.Repeat("\x00", 5000), strings.Repeat("a\xff", 5000)} {
 		got := clean(s)
-		if len(got) > maxWords || !utf8.ValidString(got) {
-			t.Errorf("%d bytes, valid %v: %q", len(got), utf8.ValidString(got), got)
+		if utf8.RuneCountInString(got) > maxWords || !utf8.ValidString(got) {
+			t.Errorf("%d bytes: valid %v: %q", len(got), utf8.ValidString(got), got)
 		}
 	}
 }

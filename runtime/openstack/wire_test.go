@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"staffeln/functions/backup"
 )
@@ -273,10 +274,10 @@ func FuzzErrorBodies(f *testing.F) {
 		h := http.Header{"Content-Type": {kind}, "Retry-After": {after}, "Location": {after}}
 		for _, a := range []ask{{op: "x", method: "GET"}, {op: "x", method: "POST", thing: true}} {
 			e := c.refusal(a, status, h, body).(*backup.CloudError)
-			if e.Message == "" && len(body) == 0 || len(e.Message) > maxWords || e.After < 0 || e.After > maxAfter {
+			if e.Message == "" && len(body) == 0 || utf8.RuneCountInString(e.Message) > maxWords || e.After < 0 || e.After > maxAfter {
 				t.Errorf("%+v", e)
 			}
-			if oneLine(e.Message) != e.Message {
+			if backup.Line(e.Message, maxWords) != e.Message {
 				t.Errorf("not one printable line: %q", e.Message)
 			}
 			if e.Fault == backup.Gone && (!a.thing || !json.Valid(bytes.TrimSpace(body))) {

@@ -295,18 +295,11 @@ func (s *show) draw() {
 	text := fmt.Sprintf("%s  %d under way %s %s", s.world.Now().Format("Mon 15:04"), len(under), bar,
 		strings.Join(under, ", "))
 	if width, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil {
-		text = cut(text, width-1)
+		text = backup.Line(text, width-1)
 	}
 	fmt.Fprint(s.out, text)
 	s.drawn = 1
 	time.Sleep(8 * time.Millisecond) // for the eye
-}
-
-func cut(s string, most int) string {
-	if r := []rune(s); len(r) > most && most > 0 {
-		return string(r[:most-1]) + "…"
-	}
-	return s
 }
 
 func (s *show) erase() {

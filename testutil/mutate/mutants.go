@@ -2,7 +2,8 @@ package main
 
 import (
 	"fmt"
-	"strings"
+
+	"staffeln/functions/backup"
 )
 
 // A mutant is the program with one small thing in it that is wrong.
@@ -19,14 +20,7 @@ type mutant struct {
 func (m mutant) name() string { return m.File + ": " + m.Function + ": " + m.Change }
 
 // short is a piece of source in a line.
-func short(src string) string {
-	const most = 100
-	words := []rune(strings.Join(strings.Fields(src), " "))
-	if len(words) > most {
-		return string(words[:most-1]) + "…"
-	}
-	return string(words)
-}
+func short(src string) string { return backup.Line(src, 100) }
 
 // numberRepeats tells mutants apart that have the same name.
 func numberRepeats(all []mutant) {

@@ -37,7 +37,7 @@ type View struct {
 func view(d backup.Digest, rows int) View {
 	v := View{Digest: d, More: map[string]int{}}
 	for _, r := range d.Runs {
-		r.Server, r.Volume, r.Why = short(r.Server), short(r.Volume), clip(r.Why, 300)
+		r.Server, r.Volume, r.Why = short(r.Server), short(r.Volume), backup.Line(r.Why, 300)
 		r.Kind = backup.Kind(short(string(r.Kind)))
 		if r.OK {
 			v.Successes = append(v.Successes, r)
@@ -52,7 +52,7 @@ func view(d backup.Digest, rows int) View {
 	v.Successes = most(v.Successes, rows, d.Complete, v.More, "Successes")
 	v.Removed = most(v.Removed, max(rows/4, 1), d.Removals, v.More, "Removed")
 	for i, r := range v.Removed {
-		r.Name, r.Why = short(cmp.Or(r.Name, r.Backup)), clip(r.Why, 300)
+		r.Name, r.Why = short(cmp.Or(r.Name, r.Backup)), backup.Line(r.Why, 300)
 		r.Kind = backup.Kind(short(string(r.Kind)))
 		v.Removed[i] = r
 	}
@@ -61,12 +61,12 @@ func view(d backup.Digest, rows int) View {
 	} {
 		*list = most(*list, max(rows/4, 1), 0, v.More, name)
 		for i, n := range *list {
-			(*list)[i] = backup.DigestNote{Server: short(n.Server), Volume: short(n.Volume), Why: clip(n.Why, 300)}
+			(*list)[i] = backup.DigestNote{Server: short(n.Server), Volume: short(n.Volume), Why: backup.Line(n.Why, 300)}
 		}
 	}
 	v.partForeign(rows)
 	v.Name, v.Zone = short(v.Name), short(v.Zone)
-	v.QuotaUnknown, v.Held = clip(v.QuotaUnknown, 300), clip(v.Held, 300)
+	v.QuotaUnknown, v.Held = backup.Line(v.QuotaUnknown, 300), backup.Line(v.Held, 300)
 	v.Headline, v.Mood = headline(d)
 	return v
 }
@@ -144,25 +144,8 @@ func outcome(d backup.Digest) (words, mood string) {
 	return "nothing is protected", "mixed"
 }
 
-// short makes a name fit into a row: without control characters or marks that turn
-// the direction of what follows, 60 characters at most.
-func short(s string) string { return clip(s, 60) }
-
-func clip(s string, most int) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r):
-			return ' '
-		case unicode.IsControl(r), unicode.Is(unicode.Cf, r):
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(s, "\uFFFD"))
-	if r := []rune(s); len(r) > most {
-		return string(r[:most-1]) + "…"
-	}
-	return s
-}
+// short fits a name into a row.
+func short(s string) string { return backup.Line(s, 60) }
 
 // functions are those that templates can call, besides Go's own.
 var functions = map[string]any{

@@ -118,7 +118,7 @@ func TestNamesStayText(t *testing.T) {
 			t.Errorf("HTML has %q", bad)
 		}
 	}
-	for _, good := range []string{"&lt;script&gt;", "{{.Secret}}", "שלום", "مرحبا 👍", strings.Repeat("ü", 59) + "…", "two  lines andnul"} {
+	for _, good := range []string{"&lt;script&gt;", "{{.Secret}}", "שלום", "مرحبا 👍", strings.Repeat("ü", 59) + "…", "two lines and nul"} {
 		if !strings.Contains(w.HTML, good) {
 			t.Errorf("HTML lacks %q", good)
 		}
