@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -69,11 +70,7 @@ func (l *loss) adopt(c adoptCommand) (string, error) {
 // forge makes a backup as alice of project alpha, with the metadata of another.
 func (l *loss) forge(like simcloud.Backup) string {
 	l.Helper()
-	s, err := process.Read([]string{"OS_AUTH_URL=" + l.Cloud.AuthURL(), "OS_USERNAME=alice", "OS_PASSWORD=devcloud", "OS_USER_DOMAIN_NAME=Default", "OS_PROJECT_DOMAIN_NAME=Default"})
-	l.check(err)
-	alice, err := openstack.Connect(l.Context(), s.CloudOptions(warnings()))
-	l.check(err)
-	id, err := alice.CreateBackup(l.Context(), l.alpha, backup.Request{Volume: like.Volume, Name: "forged", Metadata: maps.Clone(like.Metadata)})
+	id, err := backupOfAlice(l.Context(), l.Cloud, l.alpha, like.Volume, maps.Clone(like.Metadata))
 	l.check(err)
 	l.Cloud.Advance()
 	return id
@@ -321,4 +318,18 @@ func TestPlanWhereMakersAreHidden(t *testing.T) {
 	if out := plan(); !strings.Contains(out, alone) || !strings.Contains(out, "No ledger was asked") || strings.Contains(out, "unverified") {
 		t.Errorf("without: %s", out)
 	}
+}
+
+// backupOfAlice makes a backup as alice, a member of project alpha.
+func backupOfAlice(ctx context.Context, c *simcloud.Cloud, alpha, volume string, metadata map[string]string) (string, error) {
+	s, err := process.Read([]string{"OS_AUTH_URL=" + c.AuthURL(), "OS_USERNAME=alice", "OS_PASSWORD=devcloud",
+		"OS_USER_DOMAIN_NAME=Default", "OS_PROJECT_DOMAIN_NAME=Default"})
+	if err != nil {
+		return "", err
+	}
+	alice, err := openstack.Connect(ctx, s.CloudOptions(warnings()))
+	if err != nil {
+		return "", err
+	}
+	return alice.CreateBackup(ctx, alpha, backup.Request{Volume: volume, Name: "hers", Metadata: metadata})
 }

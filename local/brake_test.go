@@ -225,6 +225,29 @@ func TestPlanCommand(t *testing.T) {
 	if _, err := run(planCommand{Project: "nobody"}); err == nil || !strings.Contains(err.Error(), "project nobody: there is no such project") {
 		t.Error(err)
 	}
+	mine, err := backupOfAlice(t.Context(), s.cloud, s.seeded.Projects["alpha"], s.seeded.Volumes["web-1-data"], nil)
+	s.check(err)
+	got, err = run(planCommand{Backup: strings.ToUpper(mine)})
+	s.check(err)
+	if said := strings.Join(strings.Fields(got), " "); !strings.Contains(said, "Backup "+mine) ||
+		!strings.Contains(said, "Its owner may delete or change it") || !strings.Contains(said, "it is the project's own") {
+		t.Error(got)
+	}
+	got, err = run(planCommand{Backup: mine, JSON: true})
+	s.check(err)
+	if !strings.Contains(got, `"owner_may": true`) {
+		t.Error(got)
+	}
+	const nowhere = "00000000-0000-4000-8000-000000000001"
+	for want, c := range map[string]planCommand{
+		`--backup "../x" is no id of a backup: want a UUID`:    {Backup: "../x"},
+		"there is no backup " + nowhere:                        {Backup: nowhere},
+		"want one of them; a backup's project is found by its": {Backup: mine, Project: "alpha"},
+	} {
+		if _, err := run(c); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %s", c, err, want)
+		}
+	}
 	// What is read is left as it was.
 	redis := s.redis.Client()
 	defer redis.Close()

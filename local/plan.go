@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,8 +14,10 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"staffeln/events/wire"
 	"staffeln/functions/backup"
 	"staffeln/functions/plan"
+	"staffeln/functions/policy"
 	"staffeln/runtime/ledger"
 	"staffeln/runtime/openstack"
 	"staffeln/runtime/process"
@@ -23,6 +26,7 @@ import (
 type planCommand struct {
 	At      string `placeholder:"TIME" help:"The moment to judge: RFC 3339 as in 2026-11-23T02:30:00Z, or from now as in +24h, +2w3d. Default: now."`
 	Project string `placeholder:"PROJECT" help:"Only this project, by id or name."`
+	Backup  string `placeholder:"ID" help:"Only this backup: whether its owner may delete it, whether retention does, and why."`
 	JSON    bool   `name:"json" help:"Print JSON; docs/plan.md says what is in it."`
 	All     bool   `help:"Also what would not be done: volumes whose turn has not come, backups that stay."`
 }
@@ -36,6 +40,16 @@ func (c planCommand) print(ctx context.Context, environ []string, now time.Time,
 	at, err := moment(c.At, now)
 	if err != nil {
 		return err
+	}
+	if c.Backup != "" {
+		switch id, ok := wire.ResourceID(c.Backup); {
+		case !ok:
+			return fmt.Errorf("--backup %.60q is no id of a backup: want a UUID as `openstack volume backup list` shows it", c.Backup)
+		case c.Project != "":
+			return errors.New("--backup and --project: want one of them; a backup's project is found by its id")
+		default:
+			c.Backup = id
+		}
 	}
 	s, err := process.Read(environ)
 	if err != nil {
@@ -65,6 +79,16 @@ func (c planCommand) print(ctx context.Context, environ []string, now time.Time,
 		return err
 	}
 	r.Cloud = cloud
+	if c.Backup != "" {
+		b, err := cloud.FindBackup(ctx, c.Backup)
+		switch {
+		case backup.FaultOf(err) == backup.Gone:
+			return fmt.Errorf("there is no backup %s, or the service user has no role in its project", c.Backup)
+		case err != nil:
+			return err
+		}
+		c.Project = b.Project
+	}
 	facts, err := r.Read(ctx, c.Project, at, now)
 	if err != nil {
 		return err
@@ -73,18 +97,29 @@ func (c planCommand) print(ctx context.Context, environ []string, now time.Time,
 		// It was not there to say whose the backups are: what else it said does not fit.
 		facts.Memory, facts.NoMemory = nil, lost.Error()
 	}
+	show := func(as any, text func(io.Writer) error) error {
+		if !c.JSON {
+			return text(out)
+		}
+		to := json.NewEncoder(out)
+		to.SetIndent("", "  ")
+		to.SetEscapeHTML(false)
+		return to.Encode(as)
+	}
+	if c.Backup != "" {
+		check := policy.Settings{Roles: s.PolicyRoles, Users: s.PolicyUsers}.Rules(cloud.Self())
+		e, ok := plan.Explain(r.Settings, facts, at, c.Backup, check)
+		if !ok {
+			return fmt.Errorf("backup %s is there, and not in the list of its project's backups: %s", c.Backup,
+				cmp.Or(facts.Unread[c.Project], "the list is short, so nothing can be said"))
+		}
+		return show(e, e.Text)
+	}
 	p := plan.Make(r.Settings, facts, at)
 	if !c.All {
 		p = p.Acts()
 	}
-	if c.JSON {
-		to := json.NewEncoder(out)
-		to.SetIndent("", "  ")
-		to.SetEscapeHTML(false)
-		err = to.Encode(p)
-	} else {
-		err = p.Table(out)
-	}
+	err = show(p, p.Table)
 	if err == nil && len(facts.Unread) > 0 {
 		err = fmt.Errorf("the plan lacks %d projects that could not be read; its warnings name them", len(facts.Unread))
 	}

@@ -44,7 +44,7 @@ var house = []struct{ dir, may, why string }{
 	{"runtime/process", "std events events/ functions functions/ runtime runtime/ modules",
 		"what the mains share ties settings, connections and functions together"},
 	{"runtime/cmd/function", "std functions functions/backup runtime runtime/ modules", "a container serves one function"},
-	{"local", "std events functions functions/ runtime runtime/ modules",
+	{"local", "std events events/ functions functions/ runtime runtime/ modules",
 		"the operator's binary knows the product, and nothing of tests"},
 	{"runtime/", "std events events/oslo runtime modules", "the ways in carry events, as the runtime does"},
 }

@@ -34,6 +34,12 @@ type CheckRequest struct {
 	Roles []string
 }
 
+// DeleteByOwner is the question that Cinder asks when a member of the backup's project wants to
+// delete it.
+func (b CinderBackup) DeleteByOwner() CheckRequest {
+	return CheckRequest{Rule: RuleDelete, Backup: b.ID, Shown: true, Creator: b.Maker, Mark: b.Metadata[MetaAutomated]}
+}
+
 // CheckRules say who may delete and change automated backups, and who makes them.
 type CheckRules struct {
 	// Users are the ids of the service's own users: the backups that they make are protected,

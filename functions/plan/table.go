@@ -267,6 +267,13 @@ func (t table) text(indent, s string) {
 	}
 }
 
+// sentence is the same at the left margin, with whole ids.
+func (t table) sentence(s string) {
+	for _, line := range wrap(Printable(s), Width, Width) {
+		fmt.Fprintln(t.out, line)
+	}
+}
+
 // more is the indent of a sentence's further lines.
 const more = "    "
 

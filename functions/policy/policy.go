@@ -10,7 +10,6 @@ package policy
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"io"
 	"log/slog"
@@ -27,12 +26,6 @@ import (
 type Ledger interface {
 	// Find returns the record of an automated backup in any project.
 	Find(ctx context.Context, backupID string) (backup.Record, bool, error)
-	// Volume is what is remembered of a protected volume; ok is false where it is not
-	// protected. RecordsOf are those of its backups, Retention that of its project's
-	// removals: all three for the "why" alone.
-	Volume(ctx context.Context, project, volume string) (v backup.Protected, ok bool, err error)
-	RecordsOf(ctx context.Context, project, volume string) ([]backup.Record, error)
-	Retention(ctx context.Context, project string) (backup.Retention, error)
 }
 
 // Cloud is the part of OpenStack that policy uses.
@@ -41,8 +34,6 @@ type Cloud interface {
 	FindBackup(ctx context.Context, id string) (backup.CinderBackup, error)
 	// Self is the id of the service's own user, "" if it is not known yet.
 	Self() string
-	// BackupsOf with no since is the complete list of a volume's backups in a project.
-	BackupsOf(ctx context.Context, project, volume string, since time.Time) ([]backup.CinderBackup, error)
 }
 
 // Limiter bounds the look-ups of all processes together. With an error, the look-up goes on.
@@ -59,12 +50,15 @@ type Settings struct {
 	Users []string
 	// Rate is the most look-ups per second; 0 is no limit.
 	Rate int
-	// Token is the operator's, for the "why"; "" for no such thing.
-	Token string
-	// Classes and Orphan are the operator's for retention: the "why" says what
-	// retention would decide.
-	Classes backup.Classes
-	Orphan  backup.Age
+}
+
+// Rules returns the rules of the check. self is the id of the service's own user, "" if it is
+// not known yet.
+func (s Settings) Rules(self string) backup.CheckRules {
+	if self == "" {
+		return backup.CheckRules{Users: s.Users, Roles: s.Roles}
+	}
+	return backup.CheckRules{Users: append(backup.Makers{self}, s.Users...), Roles: s.Roles, Complete: true}
 }
 
 // Function is policy, ready to serve. All but Settings, Log, Count and Now may be
@@ -99,13 +93,12 @@ const (
 	cinderLookups = 8
 )
 
-// Path is that of the check; the one of the "why" is below it.
+// Path is the path of the check.
 const Path = "/v1/backup"
 
-// Handler serves POST /v1/backup?backup_id=ID and, for those who show the
-// operator's token, GET /v1/backup/{id}/why.
+// Handler serves POST /v1/backup?backup_id=ID.
 //
-// The answer of the check is the four bytes True, or a reason with the status 401.
+// The answer is the four bytes True, or a reason with the status 401.
 // oslo.policy looks at nothing but the body, follows redirects, and strips quotes
 // (oslo_policy/_external.py, HttpCheck): so nothing here redirects, and no other
 // answer reads as True.
@@ -113,7 +106,6 @@ func (f *Function) Handler() http.Handler { return newHandler(f) }
 
 type handler struct {
 	*Function
-	token [sha256.Size]byte
 	// large, ledgerRoom and cinderRoom are semaphores.
 	large, ledgerRoom, cinderRoom chan struct{}
 	ledgerBreaker                 breaker
@@ -129,7 +121,7 @@ type current struct {
 
 func newHandler(f *Function) *handler {
 	return &handler{
-		Function: f, token: sha256.Sum256([]byte(f.Settings.Token)),
+		Function:   f,
 		large:      make(chan struct{}, largeBodies),
 		ledgerRoom: make(chan struct{}, ledgerLookups),
 		cinderRoom: make(chan struct{}, cinderLookups),
@@ -157,18 +149,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Log.ErrorContext(r.Context(), "policy check panicked", "stack", string(debug.Stack()))
 		h.answer(w, r, backup.CheckRequest{}, refused{"panic", "internal error"}.decision())
 	}()
-	switch id, why := whyPath(r.URL); {
-	case r.URL.Path == Path && r.URL.RawPath == "":
-		if r.Method != http.MethodPost {
-			w.Header().Set("Allow", http.MethodPost)
-			say(w, http.StatusMethodNotAllowed, "this is for POST")
-			return
-		}
-		h.check(w, r)
-	case why && r.Method == http.MethodGet && h.operator(r):
-		h.why(w, r, id)
-	default:
+	switch {
+	case r.URL.Path != Path || r.URL.RawPath != "":
 		NotFound(w, r)
+	case r.Method != http.MethodPost:
+		w.Header().Set("Allow", http.MethodPost)
+		say(w, http.StatusMethodNotAllowed, "this is for POST")
+	default:
+		h.check(w, r)
 	}
 }
 
@@ -243,10 +231,7 @@ func (h *handler) rules() backup.CheckRules {
 	}
 	now := h.current.Load()
 	if now == nil || now.self != self {
-		now = &current{self, backup.CheckRules{Users: h.Settings.Users, Roles: h.Settings.Roles, Complete: self != ""}}
-		if self != "" {
-			now.rules.Users = append(backup.Makers{self}, now.rules.Users...)
-		}
+		now = &current{self, h.Settings.Rules(self)}
 		h.current.Store(now)
 	}
 	return now.rules

@@ -34,17 +34,14 @@ const (
 	otherBackup = "00000000-0000-4000-8000-000000000001"
 	theVolume   = "b5ab3645-43b3-48d3-8280-3c20c64e5623"
 	theProject  = "1176721179d74e6b9f16b23e2bb580a3"
-	operatorKey = "an operator's token"
 )
 
 // A memory is a ledger that knows some backups, or is down.
 type memory struct {
-	records   map[string]backup.Record
-	protected map[string]backup.Protected
-	retention backup.Retention
-	err       error
-	hangs     atomic.Bool // until the caller gives up
-	panics    bool
+	records map[string]backup.Record
+	err     error
+	hangs   atomic.Bool // until the caller gives up
+	panics  bool
 
 	mu    sync.Mutex
 	asked int
@@ -65,23 +62,6 @@ func (m *memory) Find(ctx context.Context, id string) (backup.Record, bool, erro
 	return r, ok && m.err == nil, m.err
 }
 
-func (m *memory) Volume(_ context.Context, _, volume string) (backup.Protected, bool, error) {
-	v, ok := m.protected[volume]
-	return v, ok, m.err
-}
-
-func (m *memory) RecordsOf(context.Context, string, string) ([]backup.Record, error) {
-	var all []backup.Record
-	for _, r := range m.records {
-		all = append(all, r)
-	}
-	return all, m.err
-}
-
-func (m *memory) Retention(context.Context, string) (backup.Retention, error) {
-	return m.retention, m.err
-}
-
 func (m *memory) questions() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -93,7 +73,6 @@ type cinder struct {
 	backups []backup.CinderBackup
 	err     error
 	self    string
-	short   bool // lists lack what there is
 
 	mu    sync.Mutex
 	asked int
@@ -115,13 +94,6 @@ func (c *cinder) FindBackup(_ context.Context, id string) (backup.CinderBackup, 
 }
 
 func (c *cinder) Self() string { return c.self }
-
-func (c *cinder) BackupsOf(context.Context, string, string, time.Time) ([]backup.CinderBackup, error) {
-	if c.short {
-		return nil, c.err
-	}
-	return c.backups, c.err
-}
 
 func (c *cinder) questions() int {
 	c.mu.Lock()
@@ -181,9 +153,8 @@ func (b *bench) function() *Function {
 			}
 			return b.limiter
 		},
-		Settings: Settings{Roles: []string{"admin", "service"}, Users: []string{serviceUser}, Rate: 50, Token: operatorKey,
-			Classes: backup.Classes{backup.Default: {Class: backup.Default}}},
-		Log: slog.New(slog.NewTextHandler(&b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Settings: Settings{Roles: []string{"admin", "service"}, Users: []string{serviceUser}, Rate: 50},
+		Log:      slog.New(slog.NewTextHandler(&b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Count: func(name string, n float64, labels ...string) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
@@ -668,4 +639,11 @@ func TestTheBodyIsEnough(t *testing.T) {
 			t.Fatalf("the ledger makes a yes of %q", alone)
 		}
 	})
+}
+
+// originOf is that of a backup of the service's if it carries the service's mark.
+func originOf(metadata map[string]string) backup.Origin {
+	one := []backup.CinderBackup{{Maker: "svc", Metadata: metadata}}
+	backup.Makers{"svc"}.Judge(one, backup.Evidence{})
+	return one[0].Origin
 }

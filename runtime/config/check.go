@@ -108,18 +108,11 @@ func (l *loader) checkPolicy(c Config) {
 			break
 		}
 	}
-	if t := c.OperatorToken.Reveal(); t != "" && !bearerToken.MatchString(t) {
-		l.about("OPERATOR_TOKEN", "want at least 16 letters, digits and - . _ ~ + / (openssl rand -hex 32)")
-	}
 }
 
-var (
-	// userID is what Keystone has for the id of a user: 32 or 64 hexadecimal digits,
-	// or with an LDAP of old a name from there (backward_compatible_ids).
-	userID = regexp.MustCompile(`^[A-Za-z0-9._@-]{1,64}$`)
-	// bearerToken is what an Authorization header can hold (RFC 6750, 2.1).
-	bearerToken = regexp.MustCompile(`^[A-Za-z0-9._~+/-]{16,}=*$`)
-)
+// userID is what Keystone has for the id of a user: 32 or 64 hexadecimal digits,
+// or with an LDAP of old a name from there (backward_compatible_ids).
+var userID = regexp.MustCompile(`^[A-Za-z0-9._@-]{1,64}$`)
 
 var severalRedis = regexp.MustCompile(`^rediss?\+(cluster|sentinel)://.`)
 

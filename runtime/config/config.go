@@ -219,8 +219,6 @@ type Config struct {
 	// Users, besides the service's own, that may delete and change automated backups. Backups that
 	// they made count as automated.
 	PolicyUsers List `env:"POLICY_USERS" unit:"ids, by commas"`
-	// What an operator shows to be told why a backup is protected. Empty is that nobody is told.
-	OperatorToken Secret `env:"OPERATOR_TOKEN" unit:"at least 16 characters" secret:"true"`
 	// The function that this container serves.
 	Function string `env:"FUNCTION" unit:"name of a function"`
 	// How long a process that is told to stop may finish its work.

@@ -331,13 +331,13 @@ func TestSecretsStaySecret(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	c, err := Load([]string{"STAFFELN_REDIS_URL=redis://me:hunter2@host:6379/0?x=hunter2", "STAFFELN_AMQP_URLS=amqp://me:hunter2@host", "STAFFELN_OPERATOR_TOKEN=hunter2-and-the-rest",
+	c, err := Load([]string{"STAFFELN_REDIS_URL=redis://me:hunter2@host:6379/0?x=hunter2", "STAFFELN_AMQP_URLS=amqp://me:hunter2@host",
 		"STAFFELN_SMTP_USER=me", "STAFFELN_SMTP_PASSWORD=hunter2", "STAFFELN_RESEND_API_KEY=re_hunter2"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var log strings.Builder
-	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "url", c.RedisURL, "urls", c.AMQPURLs, "token", c.OperatorToken, "password", c.SMTPPassword, "key", c.ResendAPIKey, "config", c)
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "url", c.RedisURL, "urls", c.AMQPURLs, "password", c.SMTPPassword, "key", c.ResendAPIKey, "config", c)
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "url", c.RedisURL, "urls", c.AMQPURLs, "config", c)
 	fmt.Fprintf(&log, "%v %+v %#v %s %q", c, c, c, c.RedisURL, c.RedisURL)
 	if strings.Contains(log.String(), secret) {

@@ -11,6 +11,7 @@ var removed = map[string]string{
 	"MAIL_TIMEOUT":        "sending one mail may take 30s",
 	"RUNNING_PER_SERVICE": "10 backups run for each cinder-backup service, and MAX_RUNNING bounds all of them",
 	"POLICY_RATE":         "the policy check looks up 50 backups a second",
+	"OPERATOR_TOKEN":      "`staffeln plan --backup ID` says why a backup is protected",
 	"AMQP_PREFETCH":       "300 messages are under way at once",
 	"AMQP_TTL":            "a message waits 24h; a queue that exists keeps its own limit until it is deleted",
 }

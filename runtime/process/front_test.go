@@ -115,37 +115,3 @@ func TestTheFrontTakesPathsAsTheyAre(t *testing.T) {
 		}
 	}
 }
-
-// Without the operator's token, the "why" is a path like any other that is none.
-func TestWhyDoesNotExistWithoutTheToken(t *testing.T) {
-	const path = "/v1/backup/8bd2b617-daa5-4aa3-b199-e5d6bad361fb/why"
-	answers := func(h *Process, path, authorization string) string {
-		w := httptest.NewRecorder()
-		r := httptest.NewRequest("GET", path, nil)
-		if authorization != "" {
-			r.Header.Set("Authorization", authorization)
-		}
-		h.Front.ServeHTTP(w, r)
-		var all strings.Builder
-		_ = w.Result().Write(&all)
-		return all.String()
-	}
-	with, without := aProcess(t, "STAFFELN_OPERATOR_TOKEN=0123456789abcdef"), aProcess(t)
-	unknown := answers(without, "/nothing", "")
-	for name, got := range map[string]string{
-		"no token is set":                     answers(without, path, ""),
-		"no token is set, an empty one shown": answers(without, path, "Bearer "),
-		"none shown":                          answers(with, path, ""),
-		"an empty one shown":                  answers(with, path, "Bearer "),
-		"the wrong one":                       answers(with, path, "Bearer 0123456789abcdeF"),
-		"a part of it":                        answers(with, path, "Bearer 0123456789abcde"),
-		"as a password":                       answers(with, path, "Basic 0123456789abcdef"),
-	} {
-		if got != unknown {
-			t.Errorf("%s:\n%s\nwant\n%s", name, got, unknown)
-		}
-	}
-	if got := answers(with, path, "Bearer 0123456789abcdef"); !strings.Contains(got, "503") {
-		t.Errorf("the right one, with nobody to ask:\n%s", got)
-	}
-}

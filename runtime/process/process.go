@@ -99,8 +99,7 @@ func (p *Process) policy() runtime.Function {
 			return nil
 		},
 		Settings: policy.Settings{
-			Roles: s.PolicyRoles, Users: s.PolicyUsers, Rate: policyRate, Token: s.OperatorToken.Reveal(),
-			Classes: s.Policies(), Orphan: s.OrphanRetention,
+			Roles: s.PolicyRoles, Users: s.PolicyUsers, Rate: policyRate,
 		},
 		Log: p.Log, Count: p.Metrics.Count, Now: time.Now,
 	})

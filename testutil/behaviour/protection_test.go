@@ -3,9 +3,7 @@ package behaviour
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -13,9 +11,6 @@ import (
 
 	"staffeln/runtime/ledger"
 )
-
-// operatorToken is what the "why" is asked with.
-const operatorToken = "operator-token-of-the-suite"
 
 // guarded are what the scenarios about the policy check have in common: a program,
 // and Cinder with the policy file that asks it.
@@ -35,7 +30,6 @@ func (s *scene) guard(p *project) *guarded {
 	g := &guarded{scene: s, p: p, gate: openGate(s.t, s.cloud.broker)}
 	g.env = s.settings(map[string]string{
 		"STAFFELN_REDIS_URL": s.ledger(), "STAFFELN_INCLUDE_PROJECTS": only(p), "STAFFELN_AMQP_URLS": g.gate.url,
-		"STAFFELN_OPERATOR_TOKEN": operatorToken,
 	})
 	g.run = s.start(g.env)
 	g.relay = s.openRelay(g.run.addr)
@@ -207,52 +201,28 @@ func tenantsCannotDelete(s *scene) {
 	withNothingUp(g, ours, forged)
 }
 
-// whyIsTold asks why a backup is there.
+// whyIsTold asks the operator's command why a backup is there.
 func whyIsTold(g *guarded, b backupRow) {
 	g.t.Helper()
-	ask := func(path, token, accept string) (int, string) {
+	ask := func(args ...string) string {
 		g.t.Helper()
-		r, err := http.NewRequest("GET", "http://"+g.run.addr+path, nil)
-		g.p.must(err)
-		if token != "" {
-			r.Header.Set("Authorization", "Bearer "+token)
-		}
-		r.Header.Set("Accept", accept)
-		resp, err := apiClient.Do(r)
-		g.p.must(err)
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		g.p.must(err)
-		return resp.StatusCode, string(body)
+		return g.says(g.env, append([]string{"plan", "--backup", b.ID}, args...)...)
 	}
-	path := "/v1/backup/" + b.ID + "/why"
-	status, nowhere := ask("/v1/nowhere", "", "*/*")
-	if status != 404 {
-		g.t.Errorf("a path that is none: %d", status)
-	}
-	for _, token := range []string{"", "wrong", operatorToken + "x", operatorToken[:10]} {
-		if status, said := ask(path, token, "*/*"); status != 404 || said != nowhere {
-			g.t.Errorf("asked why with the token %q: %d %q; want what any path gets that is none: %q", token, status,
-				said, nowhere)
+	said := strings.Join(strings.Fields(ask()), " ")
+	for _, want := range []string{b.ID, "Its owner may not delete or change it", "Retention keeps it", "30d"} {
+		if !strings.Contains(said, want) {
+			g.t.Errorf("asked why it is there: no word of %q in %s", want, said)
 		}
 	}
-	status, said := ask(path, operatorToken, "*/*")
-	if status != 200 || !strings.Contains(said, b.ID) || !strings.Contains(said, "automated") ||
-		!strings.Contains(said, "30d") {
-		g.t.Errorf("asked why with the token: %d %q; want a sentence that names the backup, what protects it and "+
-			"for how long", status, said)
-	}
-	status, said = ask(path, operatorToken, "application/json")
 	var told struct {
-		Backup    string
-		Protected bool
-		Keep      *bool
-		Why       string
-		Newest    bool
+		Backup   string
+		OwnerMay *bool `json:"owner_may"`
+		Fate     struct{ Verdict, Why string }
 	}
-	if err := json.Unmarshal([]byte(said), &told); err != nil || status != 200 || told.Backup != b.ID ||
-		!told.Protected || told.Keep == nil || !*told.Keep || told.Why == "" {
-		g.t.Errorf("asked why for JSON: %d %q %v; want that it is protected and kept, and why", status, said, err)
+	said = ask("--json")
+	if err := json.Unmarshal([]byte(said), &told); err != nil || told.Backup != b.ID || told.OwnerMay == nil ||
+		*told.OwnerMay || told.Fate.Verdict != "keep" || told.Fate.Why == "" {
+		g.t.Errorf("asked why for JSON: %v %s; want that its owner may not, that it is kept, and why", err, said)
 	}
 }
 

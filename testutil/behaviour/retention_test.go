@@ -37,11 +37,26 @@ type planned struct {
 // plan is what `staffeln plan --all --json` says with these settings, by backup.
 func (s *scene) plan(env map[string]string, args ...string) map[string]planned {
 	s.t.Helper()
+	out := s.says(env, append([]string{"plan", "--all", "--json"}, args...)...)
+	var told struct{ Retention []planned }
+	if err := json.Unmarshal([]byte(out), &told); err != nil {
+		s.t.Fatalf("staffeln plan: %v\n%s", err, out)
+	}
+	all := map[string]planned{}
+	for _, one := range told.Retention {
+		all[one.Backup] = one
+	}
+	return all
+}
+
+// says is what a command of the program prints with these settings.
+func (s *scene) says(env map[string]string, args ...string) string {
+	s.t.Helper()
 	path, err := program()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	cmd := exec.Command(path, append([]string{"plan", "--all", "--json"}, args...)...)
+	cmd := exec.Command(path, args...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + filepath.Dir(path)}
 	for name, value := range env {
 		if value != "" {
@@ -51,17 +66,9 @@ func (s *scene) plan(env map[string]string, args ...string) map[string]planned {
 	var out, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaints
 	if err := cmd.Run(); err != nil {
-		s.t.Fatalf("staffeln plan: %v\n%s", err, complaints.String())
+		s.t.Fatalf("staffeln %s: %v\n%s", strings.Join(args, " "), err, complaints.String())
 	}
-	var told struct{ Retention []planned }
-	if err := json.Unmarshal(out.Bytes(), &told); err != nil {
-		s.t.Fatalf("staffeln plan: %v\n%s", err, out.String())
-	}
-	all := map[string]planned{}
-	for _, one := range told.Retention {
-		all[one.Backup] = one
-	}
-	return all
+	return out.String()
 }
 
 // going are the ids of those that a plan wants removed.

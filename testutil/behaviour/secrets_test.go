@@ -155,7 +155,7 @@ func (h *hiding) dress(addUser func(user, password string)) {
 		"STAFFELN_RESEND_URL":     "http://u:" + m.Plain("Resend's URL") + "@" + strings.TrimPrefix(resend.URL, "http://"),
 		"STAFFELN_SMTP_HOST":      "127.0.0.1", "STAFFELN_SMTP_PORT": strconv.Itoa(h.mail.Port), "STAFFELN_SMTP_TLS": "none",
 		"STAFFELN_SMTP_USER": "staffeln", "STAFFELN_SMTP_PASSWORD": mailSecret,
-		"STAFFELN_OPERATOR_TOKEN": m.Plain("operator token"), "STAFFELN_METRICS_LISTEN": services.Address(h.t),
+		"STAFFELN_METRICS_LISTEN": services.Address(h.t),
 	})
 }
 
@@ -294,9 +294,8 @@ func (h *hiding) strangers(run *process) {
 			}
 		}
 	}
-	for _, path := range []string{"/v1/backup/" + row.ID + "/why", "/v1/backup/x/why", "/",
-		"/" + h.marks.Plain("a path"), "/healthz", "/readyz"} {
-		for _, token := range []string{"", h.env["STAFFELN_OPERATOR_TOKEN"], h.marks.Plain("a wrong token")} {
+	for _, path := range []string{"/v1/backup/" + row.ID, "/", "/" + h.marks.Plain("a path"), "/healthz", "/readyz"} {
+		for _, token := range []string{"", h.marks.Plain("a token that nobody asked for")} {
 			h.marks.Nowhere(h.t, path, get(h.t, "http://"+run.addr+path, token))
 		}
 	}
@@ -476,7 +475,7 @@ func (h *hiding) wrong() {
 		with("STAFFELN_RESEND_URL", "ftp://u:"+m.New("a broken RESEND_URL")+"@h"),
 		with("STAFFELN_RESEND_API_KEY", "key: "+m.New("a broken RESEND_API_KEY")),
 		with("STAFFELN_FUNCTION_URL", "http://u:"+m.Plain("a broken FUNCTION_URL")+"@h"),
-		with("STAFFELN_OPERATOR_TOKEN", m.New("a broken OPERATOR_TOKEN")),
+		with("STAFFELN_OPERATOR_TOKEN", m.New("an OPERATOR_TOKEN, which is no longer a setting")),
 		with("STAFFELN_REDIS_PASSWORD", m.New("a setting that is none")),
 		with("STAFFELN_SMTP_USER", ""),
 		with("OS_AUTH_URL", "http://u:"+m.Plain("an OS_AUTH_URL with a password")+"@127.0.0.1:1/v3"),
