@@ -162,8 +162,8 @@ func gather(h Holding) []*item {
 			}
 			return 0
 		}
-		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(incremental(a), incremental(b)), cmp.Compare(a.ID, b.ID),
-			b.Updated.Compare(a.Updated))
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(incremental(a), incremental(b)),
+			cmp.Compare(a.ID, b.ID), b.Updated.Compare(a.Updated))
 	})
 	// A list that changes while it is paged can show a backup twice.
 	backups = slices.CompactFunc(backups, func(a, b backup.CinderBackup) bool { return a.ID == b.ID })

@@ -15,14 +15,14 @@ const (
 	// mostDeleted bounds what one look asks Cinder to remove in a project; the next
 	// tick goes on.
 	mostDeleted = 100
-	// slow is how long Cinder may take before that is told.
+	// slow is how long Cinder may take for a removal before it is logged.
 	slow = time.Hour
-	// fewLooks is how many backups are looked at one by one rather than by a list.
+	// fewLooks is how many backups are read one by one; more are read with a list.
 	fewLooks = 3
 )
 
-// act removes what may go, children first: everything that nothing builds on is
-// asked for, then looked at, and where Cinder was quick its parent follows at once.
+// act removes what may go, children first. It asks for every backup that nothing builds on, then reads
+// it again: if it is gone already, its parent follows at once.
 func (l *look) act(ctx context.Context) error {
 	l.obstacles(ctx)
 	l.asked = map[string]bool{}
@@ -51,8 +51,8 @@ func (l *look) act(ctx context.Context) error {
 	if l.only == "" {
 		l.r.Outlook = l.outlook()
 	} else {
-		// A volume that had an open run at the last whole look was not counted as one
-		// that loses anything: there is nothing of it to be taken off.
+		// If the volume had an open run at the last look at the whole project, its removals were not
+		// counted, and cannot be subtracted.
 		o := l.r.Outlook.Less(before).Add(l.outlook())
 		l.r.Outlook = backup.Outlook{Backups: max(0, o.Backups), Removals: max(0, o.Removals),
 			Chains: max(0, o.Chains), Losses: max(0, o.Losses)}
@@ -60,15 +60,15 @@ func (l *look) act(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// included asks whether the operator has left the project out meanwhile. Only a
-// look that may remove something has to know.
+// included asks whether the operator has excluded the project meanwhile. Only a look that may remove
+// something needs to know.
 func (l *look) included(ctx context.Context) (bool, error) {
 	if len(l.r.Removals) == 0 {
 		return true, nil
 	}
 	_, included, err := l.f.Cloud.Project(ctx, l.r.Project)
 	if err != nil && backup.FaultOf(err) == backup.Gone {
-		return true, nil // deleted since: it was included as long as it was there
+		return true, nil // deleted since: until then it was included
 	}
 	if err != nil {
 		return false, unlisted(err)
@@ -76,12 +76,11 @@ func (l *look) included(ctx context.Context) (bool, error) {
 	return included, nil
 }
 
-// obstacles tells of what stands in the way of removals and will not pass by
-// itself: once, when it comes up.
+// obstacles logs everything that blocks removals and does not pass by itself, once, when it begins.
 func (l *look) obstacles(ctx context.Context) {
 	for _, id := range l.ids {
 		v := l.volumes[id]
-		told := map[string]bool{} // one reason can be in the way of a whole chain
+		told := map[string]bool{} // one reason can block a whole chain
 		for _, fate := range v.fates {
 			b := fate.Backup
 			r, planned := l.r.Removals[b.ID]
@@ -96,10 +95,10 @@ func (l *look) obstacles(ctx context.Context) {
 			case why == "" || l.now.Before(r.Again):
 				continue
 			case drifted(fate) && r.Tries == 0:
-				// Cinder counts them down a moment after a child is gone.
+				// Cinder updates the count a moment after a child has gone.
 				r.Tries, r.Again = 1, l.now.Add(30*time.Second)
 			default:
-				// What is stuck since something else is goes without saying.
+				// A backup that is stuck only because another one is stuck is not logged.
 				r.Tries++
 				if told[why] || !fate.Keep && !drifted(fate) && b.Status != "error_deleting" {
 					r.Trouble = why
@@ -107,7 +106,7 @@ func (l *look) obstacles(ctx context.Context) {
 				told[why] = true
 				l.trouble(ctx, &r, "stuck", why, b.Status == "error_deleting")
 				if drifted(fate) {
-					r.Again = l.now // it may have become free: Cinder is asked
+					r.Again = l.now // Cinder may have corrected the count: ask it
 				}
 			}
 			l.r.Removals[b.ID] = r
@@ -115,12 +114,12 @@ func (l *look) obstacles(ctx context.Context) {
 	}
 }
 
-// drifted says that something is to build on a backup that is not to be seen.
+// drifted says that Cinder counts a child of the backup, and shows none.
 func drifted(fate keep.Fate) bool {
 	return !fate.Keep && fate.Backup.Dependents && len(fate.Children) == 0 && fate.Backup.Status != "error_deleting"
 }
 
-// trouble notes what stands in the way of a removal, and tells it if it is new.
+// trouble notes what blocks a removal, and logs it if it is new.
 func (l *look) trouble(ctx context.Context, r *backup.Removal, what, why string, ours bool) {
 	r.Again = l.now.Add(retryIn(r.Tries))
 	if r.Trouble == why {
@@ -135,12 +134,12 @@ func (l *look) trouble(ctx context.Context, r *backup.Removal, what, why string,
 	tell(ctx, "backup cannot be removed now", "project", r.Project, "volume", r.Volume, "backup", r.Backup, "why", why)
 }
 
-// retryIn is how long until a removal that was tried in vain is tried again: 1 minute
-// after the first time, up to 6 hours.
+// retryIn is how long until a removal that failed is tried again: 1 minute after the first time,
+// growing up to 6 hours.
 func retryIn(tries int) time.Duration { return backup.Growing(tries-1, time.Minute, 6*time.Hour) }
 
-// ask asks Cinder to delete all that may go now of these volumes. An error ends
-// the look: what it stands for would only come again.
+// ask asks Cinder to delete every backup of these volumes that may go now. An error ends the look,
+// because the next request would fail in the same way.
 func (l *look) ask(ctx context.Context, volumes []string) (asked []keep.Fate, err error) {
 	for _, id := range volumes {
 		v := l.volumes[id]
@@ -173,8 +172,8 @@ func (l *look) ask(ctx context.Context, volumes []string) (asked []keep.Fate, er
 	return asked, nil
 }
 
-// may says whether a backup may be asked for: announced by an earlier look, its
-// time come, and without any child that is still there.
+// may says whether Cinder may be asked to delete a backup: an earlier look has announced it, its time
+// has come, and none of its children is left.
 func (l *look) may(v *volume, fate keep.Fate) bool {
 	b := fate.Backup
 	_, announced := l.before.Removals[b.ID]
@@ -182,7 +181,7 @@ func (l *look) may(v *volume, fate keep.Fate) bool {
 	if !announced || !planned || fate.Keep || l.asked[b.ID] || l.now.Before(r.Again) {
 		return false
 	}
-	// Of those made in the same second the rules know the order.
+	// NextStep decides the order of backups made in the same second.
 	return !slices.ContainsFunc(v.fates, func(c keep.Fate) bool {
 		return c.Backup.Created.After(b.Created) && slices.Contains(fate.Children, c.Backup.ID)
 	})
@@ -198,22 +197,23 @@ func (l *look) delete(ctx context.Context, fate keep.Fate) error {
 	switch fault := backup.FaultOf(err); {
 	case err == nil:
 		if again {
-			// Cinder had taken it before, and did not do it.
+			// Cinder accepted the removal before, and did not do it.
 			r.Tries++
 		}
 		r.Asked, r.Again = l.now, l.now.Add(max(30*time.Second, retryIn(r.Tries)/2))
-		f.Log.InfoContext(ctx, "backup to be removed", "project", r.Project, "volume", r.Volume, "backup", r.Backup, "why", r.Why)
+		f.Log.InfoContext(ctx, "backup to be removed", "project", r.Project, "volume", r.Volume, "backup", r.Backup,
+			"why", r.Why)
 		f.Count("removals_total", 1, "asked")
 		if l.now.Before(l.r.Released) && !again {
 			l.r.Most = max(l.r.Most-1, 0)
 		}
 		return nil
 	case fault == backup.Gone:
-		return nil // seen by the look that follows
+		return nil // see notices it
 	case fault == backup.NoService:
 		return &hold{what: "service", why: backup.Said(err), wait: unserved, err: errNoService}
 	case fault == backup.Busy:
-		// It has come to another status since the list.
+		// Its status has changed since the list.
 		r.Again = l.now.Add(retryIn(1))
 		return nil
 	case fault == backup.Dependents, fault == backup.Owner, fault == backup.NeedsFull:
@@ -230,19 +230,19 @@ func (l *look) delete(ctx context.Context, fate keep.Fate) error {
 		f.Count("removals_total", 1, "refused")
 		r.Again = l.now.Add(max(retryIn(r.Tries), backup.RetryAfter(err)))
 		if fault == backup.Doubt {
-			r.Asked = l.now // it may have been heard
+			r.Asked = l.now // Cinder may have accepted it
 		}
 		return fmt.Errorf("backup %s: %w", b.ID, err)
 	}
 }
 
-// see looks at what was asked for, and returns the volumes that something is gone
-// of: their next step follows.
+// see reads the backups that were asked for again, and returns the volumes that have lost one: their
+// next step follows.
 func (l *look) see(ctx context.Context, asked []keep.Fate) (volumes []string, err error) {
 	if len(asked) == 0 {
 		return nil, nil
 	}
-	ctx = context.WithoutCancel(ctx) // what has begun is written down whole
+	ctx = context.WithoutCancel(ctx) // the result of the requests must be saved
 	var list []backup.CinderBackup
 	if len(asked) > fewLooks {
 		if list, err = l.f.Cloud.BackupsOf(ctx, l.r.Project, l.only, time.Time{}); err != nil {
@@ -270,7 +270,7 @@ func (l *look) see(ctx context.Context, asked []keep.Fate) (volumes []string, er
 			errs = append(errs, err)
 		}
 	}
-	// What was decided stays so while it is carried out: see [keep.Decide].
+	// Removals do not change other decisions, so nothing is decided anew: see [keep.Decide].
 	for id := range changed {
 		l.volumes[id].step = keep.NextStep(l.volumes[id].fates)
 	}

@@ -11,15 +11,15 @@ import (
 	"staffeln/functions/keep"
 )
 
-// A hold is why nothing at all is removed in a project.
+// A hold is the reason why nothing at all is removed in a project.
 type hold struct {
-	// what is the sort of reason, for the metric: "clock", "list", "short list",
-	// "brake", "cloud brake", "service".
+	// what is the kind of reason, for the metric: "clock", "list", "short list", "brake",
+	// "cloud brake", "service".
 	what string
 	why  string
 	// wait is how long until the next look; 0 leaves the project due.
 	wait time.Duration
-	// err is the error to be answered, if it is one.
+	// err is the error that the handler answers; nil for none.
 	err error
 }
 
@@ -27,8 +27,8 @@ func (h *hold) Error() string { return h.what + ": " + h.why }
 
 func (h *hold) Unwrap() error { return h.err }
 
-// held writes down that nothing is removed, and says so when it begins. Any error
-// that is not a hold is answered as it is.
+// held saves that nothing is removed, and logs it when it begins. An error that is not a hold is
+// returned as it is.
 func (l *look) held(ctx context.Context, err error) error {
 	h, ok := errors.AsType[*hold](err)
 	if !ok {
@@ -46,26 +46,25 @@ func (l *look) held(ctx context.Context, err error) error {
 	case l.before.Held == l.r.Held:
 		return nil
 	}
-	// A time that is wrong is not written down: when it is right again, the project is
-	// as due as it was.
+	// A wrong time is not saved: the project stays due as it was.
 	return l.write(ctx, l.before.Due)
 }
 
-// clock says whether our own time can be believed: one that is ahead would make
-// everything too old.
+// clock checks our own time: a clock that is ahead would make every backup too old.
 func (f *Function) clock(now time.Time, must bool) error {
 	at, ok := f.Cloud.Clock()
 	switch {
 	case !ok && must:
 		return &hold{what: "clock", why: "the cloud's own time is not known", wait: unserved}
 	case ok && backup.Ahead(now, at):
-		// In words that stay the same from tick to tick.
-		return &hold{what: "clock", why: fmt.Sprintf("our clock is ahead of the cloud's by more than %s", backup.MostAhead)}
+		// The words must not change from tick to tick: a change would be saved.
+		why := fmt.Sprintf("our clock is ahead of the cloud's by more than %s", backup.MostAhead)
+		return &hold{what: "clock", why: why}
 	}
 	return nil
 }
 
-// A sum is the whole cloud's outlook, read once in a tick where it is needed.
+// A sum is the whole cloud's outlook, read at most once in a tick.
 type sum struct {
 	ledger  Ledger
 	read    bool
@@ -74,7 +73,7 @@ type sum struct {
 	most    int
 }
 
-// with is the whole cloud's outlook with a project's of now instead of its last.
+// with is the whole cloud's outlook with the present outlook of one project in place of its last one.
 func (s *sum) with(ctx context.Context, was, is backup.Outlook) (backup.Outlook, error) {
 	if !s.read {
 		var err error
@@ -90,10 +89,9 @@ func (s *sum) with(ctx context.Context, was, is backup.Outlook) (backup.Outlook,
 	return s.outlook, nil
 }
 
-// mayGo asks the brake, the project's and the whole cloud's.
+// mayGo asks the brakes of the project and of the whole cloud.
 func (l *look) mayGo(ctx context.Context, s *sum) error {
-	// Also a project without removals counts: it is part of the whole.
-	if l.r.Outlook.Removals == 0 {
+	if l.r.Outlook.Removals == 0 { // the brakes do not ask about it
 		return nil
 	}
 	cloud, err := s.with(ctx, l.before.Outlook, l.r.Outlook)
@@ -110,10 +108,9 @@ func (l *look) mayGo(ctx context.Context, s *sum) error {
 }
 
 const (
-	// braked is how long until a project under the brake is looked at again; the
-	// operator's release brings it sooner.
+	// braked is how long until a project is looked at again while a brake holds; a release makes it due
+	// at once.
 	braked = 10 * time.Minute
-	// unserved is how long nothing is asked for after there was no cinder-backup
-	// service to do it.
+	// unserved is how long to wait after no cinder-backup service was up.
 	unserved = 5 * time.Minute
 )

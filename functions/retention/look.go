@@ -17,10 +17,10 @@ type look struct {
 	now  time.Time
 	busy map[string]bool // volumes with an open run
 	only string          // the one volume that is looked at; "" for all
-	told string          // the backup that Cinder told to be gone; "" for none
+	told string          // the backup whose removal Cinder notified us of; "" for none
 
-	// before is what was remembered, r what is to be. The removals of before were
-	// announced by an earlier look, and may be carried out by this one.
+	// before is what the ledger holds, r what this look will write. An earlier look announced the
+	// removals in before; this one may carry them out.
 	before, r backup.Retention
 
 	volumes map[string]*volume
@@ -30,29 +30,28 @@ type look struct {
 	more    bool            // there is more to do than one look may
 }
 
-// A volume is one whose backups are looked at.
+// A volume is what a look knows and decides about one volume's backups.
 type volume struct {
 	*keep.Holding
 	fates []keep.Fate
 	step  keep.Step
 }
 
-// again is how soon a volume that was not found is asked for once more.
+// again is how soon a volume that was not found is looked for once more.
 const again = 10 * time.Minute
 
-// mostAsked bounds the direct questions of one look about backups that a list does
-// not show. There are many of them only where somebody else removes ours, and then
-// reconcile tells.
+// mostAsked bounds how many backups one look asks for by id because a list does not show them. There
+// are many only if somebody else removes ours, and then reconcile reports it.
 const mostAsked = 100
 
-// gather reads everything that is decided on, or finds a reason not to decide.
+// gather reads everything needed to decide, or finds a reason not to decide.
 func (l *look) gather(ctx context.Context) error {
 	f, project := l.f, l.r.Project
 	l.r.Removals = maps.Clone(l.before.Removals)
 	if err := f.clock(l.now, false); err != nil {
 		return err
 	}
-	// Before the list: what is remembered of earlier has to be in it.
+	// The records are read before the list, so every one of them has to be in it.
 	records, err := f.Ledger.Records(ctx, project)
 	if err != nil {
 		return err
@@ -79,7 +78,7 @@ func (l *look) gather(ctx context.Context) error {
 	return l.absences(ctx, protected)
 }
 
-// unlisted is the hold for a list that could not be had.
+// unlisted is the hold for a list that could not be read.
 func unlisted(err error) error {
 	wait := max(5*time.Minute, backup.RetryAfter(err))
 	if fault := backup.FaultOf(err); fault == backup.Operator || fault == backup.Gone {
@@ -88,8 +87,8 @@ func unlisted(err error) error {
 	return &hold{what: "list", why: backup.Said(err), wait: wait, err: err}
 }
 
-// complete makes sure of the list by what is remembered: a backup of ours that it
-// does not show has to be gone when asked for by its id.
+// complete checks the list against the ledger: if it does not show a backup of ours, Cinder must say
+// that the backup is gone when asked by its id.
 func (l *look) complete(ctx context.Context, list []backup.CinderBackup, records []backup.Record) error {
 	listed := make(map[string]bool, len(list))
 	for _, b := range list {
@@ -115,7 +114,8 @@ func (l *look) complete(ctx context.Context, list []backup.CinderBackup, records
 		}
 		switch err := l.find(ctx, id); {
 		case err == nil:
-			return &hold{what: "short list", wait: unserved, why: "Cinder's list lacks backup " + id + ", which is there"}
+			return &hold{what: "short list", wait: unserved,
+				why: "Cinder's list lacks backup " + id + ", which is there"}
 		case backup.FaultOf(err) != backup.Gone:
 			return unlisted(err)
 		}
@@ -130,8 +130,8 @@ func (l *look) complete(ctx context.Context, list []backup.CinderBackup, records
 	return nil
 }
 
-// find asks for a backup by its id. Of one that Cinder told to be gone, and that a
-// list does not show, nobody has to ask once more.
+// find asks for a backup by its id. If Cinder notified us that it is gone, and the list does not show
+// it, there is no need to ask.
 func (l *look) find(ctx context.Context, id string) error {
 	if id == l.told {
 		return &backup.CloudError{Fault: backup.Gone}
@@ -189,7 +189,7 @@ func (l *look) decide() {
 		v.step = keep.NextStep(v.fates)
 	}
 	for id, r := range l.r.Removals {
-		// What is not looked at, or not to be touched just now, stays planned as it was.
+		// The removals of volumes that this look leaves out, or that are busy, stay planned.
 		if v := l.volumes[r.Volume]; l.only != "" && r.Volume != l.only || v != nil && v.Busy {
 			plan[id] = r
 		}
@@ -213,7 +213,7 @@ func (l *look) decide() {
 	}
 }
 
-// removal is that of a backup, if it is to go or something keeps it from going.
+// removal plans the removal of a backup, if it is to go, or would be but for an obstacle.
 func (l *look) removal(v *volume, fate keep.Fate) (r backup.Removal, goes bool) {
 	b := fate.Backup
 	r, known := l.r.Removals[b.ID]
@@ -221,18 +221,19 @@ func (l *look) removal(v *volume, fate keep.Fate) (r backup.Removal, goes bool) 
 	case !b.Ours():
 		return r, false
 	case b.Status == "deleting":
-		return r, known // else somebody else deletes it
+		return r, known // if it is not known, somebody else deletes it
 	case fate.Keep && v.step.Stuck[b.ID] == "":
 		return r, false
 	}
 	if !known {
-		r = backup.Removal{Backup: b.ID, Volume: b.Volume, Project: l.r.Project, Name: b.Name, Kind: backup.RecordOf(b).Kind, Size: b.Size, Created: b.Created}
+		r = backup.Removal{Backup: b.ID, Volume: b.Volume, Project: l.r.Project, Name: b.Name,
+			Kind: backup.RecordOf(b).Kind, Size: b.Size, Created: b.Created}
 	}
 	r.Why = fate.Why
 	return r, true
 }
 
-// outlook is that of what is looked at.
+// outlook sums up all volumes of the look.
 func (l *look) outlook() (o backup.Outlook) {
 	for _, v := range l.volumes {
 		o = o.Add(keep.OutlookOf(v.fates))
@@ -240,7 +241,7 @@ func (l *look) outlook() (o backup.Outlook) {
 	return o
 }
 
-// ended notes that a backup is gone; it is told once that is written down.
+// ended notes that a backup is gone. It is logged once that is saved.
 func (l *look) ended(r backup.Removal) {
 	r.Ended = l.now
 	l.gone = append(l.gone, r)
@@ -277,7 +278,7 @@ func (l *look) next() time.Time {
 		sooner(l.before.Due)
 	}
 	if l.only == "" && len(l.volumes) == 0 && len(l.r.Removals) == 0 {
-		return time.Time{} // nothing of ours is left here
+		return time.Time{} // no backup of ours is left here
 	}
 	return next
 }
@@ -289,12 +290,13 @@ func (l *look) nextOf(v *volume, sooner func(time.Time)) {
 		b := fate.Backup
 		r, planned := l.r.Removals[b.ID]
 		_, announced := l.before.Removals[b.ID]
+		same := func(d keep.Fate) bool { return d.Backup.ID == b.ID }
 		switch {
 		case planned && !announced:
 			sooner(l.now)
-		case (b.Status == "deleting" || b.Status == "restoring") && b.Ours(): // whoever asked for it
+		case (b.Status == "deleting" || b.Status == "restoring") && b.Ours(): // whoever started it
 			sooner(l.now.Add(pause(l.now.Sub(b.Updated))))
-		case v.step.Stuck[b.ID] != "" && planned, slices.ContainsFunc(v.step.Delete, func(d keep.Fate) bool { return d.Backup.ID == b.ID }) && planned:
+		case planned && (v.step.Stuck[b.ID] != "" || slices.ContainsFunc(v.step.Delete, same)):
 			if r.Again.After(l.now) {
 				sooner(r.Again)
 			} else {
@@ -304,13 +306,13 @@ func (l *look) nextOf(v *volume, sooner func(time.Time)) {
 	}
 }
 
-// pause is how long to leave Cinder alone with what has taken it so long already.
+// pause is how long to wait before looking again at a backup that Cinder has been busy with for sofar.
 func pause(sofar time.Duration) time.Duration {
 	return min(max(sofar/4, 30*time.Second), 6*time.Hour)
 }
 
-// save writes the look down. Where somebody else has looked meanwhile, what is
-// missed is seen again by the next look.
+// save writes the look to the ledger. If somebody else has written meanwhile, nothing is written, and
+// the next look sees the same again.
 func (l *look) save(ctx context.Context, next time.Time) error {
 	if l.only == "" {
 		l.r.Looked = l.now
@@ -324,11 +326,12 @@ func (l *look) write(ctx context.Context, next time.Time) error {
 	}
 	saved, err := l.f.Ledger.SaveRetention(context.WithoutCancel(ctx), l.r, l.gone, next)
 	if !saved {
-		return err // somebody else has looked meanwhile, and tells of what is gone
+		return err // somebody else has looked meanwhile, and reports what is gone
 	}
 	for _, r := range l.gone {
 		l.f.Count("removals_total", 1, "removed")
-		l.f.Log.InfoContext(ctx, "backup removed", "project", r.Project, "volume", r.Volume, "backup", r.Backup, "why", r.Why)
+		l.f.Log.InfoContext(ctx, "backup removed", "project", r.Project, "volume", r.Volume, "backup", r.Backup,
+			"why", r.Why)
 	}
 	return err
 }

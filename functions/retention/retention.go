@@ -1,9 +1,9 @@
-// Package retention removes what the policies no longer keep, newest child first,
-// and nothing whose fate is in doubt.
+// Package retention removes the backups that no policy keeps any more, newest child first, and none
+// whose fate is in doubt.
 //
-// Set off by: the tick "retention" for each shard, which takes on the projects
-// whose runs are done or whose time has come, and Cinder's backup.delete.end
-// notifications, which bring the next removal of a chain at once.
+// Set off by: the tick "retention" for each shard, which looks at the projects whose runs are done or
+// whose time has come, and Cinder's backup.delete.end notifications, after which the next removal of
+// the chain follows at once.
 package retention
 
 import (
@@ -18,21 +18,21 @@ import (
 	"staffeln/functions/backup"
 )
 
-// Ledger is what retention needs of our own memory.
+// Ledger is what retention needs of the ledger.
 type Ledger interface {
 	Shard(project string) int
 	// Ready says that a reconcile has ended since the shard was found empty.
 	Ready(ctx context.Context, shard int) (bool, error)
 	// RetentionDue are the projects to be looked at, the longest due first.
 	RetentionDue(ctx context.Context, shard int, now time.Time, max int) ([]string, error)
-	// Retention is what is remembered of a project's removals.
+	// Retention is the ledger's row about a project's removals.
 	Retention(ctx context.Context, project string) (backup.Retention, error)
-	// SaveRetention writes it, in one step with what was seen to be gone: those
-	// records are dropped and told to the digest. next is when the project is looked
-	// at again, unless something made it due since r was read; zero is not until
-	// something does. saved is false where somebody else has written meanwhile: then
-	// nothing was.
-	SaveRetention(ctx context.Context, r backup.Retention, gone []backup.Removal, next time.Time) (saved bool, err error)
+	// SaveRetention writes it. In the same step the records of the backups in gone are dropped and
+	// handed to the digest. next is when the project is looked at again, unless something has made it
+	// due since r was read; zero: not until something makes it due. saved is false, and nothing is
+	// written, if somebody else has written since r was read.
+	SaveRetention(ctx context.Context, r backup.Retention, gone []backup.Removal, next time.Time) (
+		saved bool, err error)
 	// Outlook is the whole cloud's, as last looked at.
 	Outlook(ctx context.Context) (backup.Outlook, error)
 	// CloudRelease is the operator's release of the brake on the whole cloud.
@@ -40,7 +40,7 @@ type Ledger interface {
 	// Runs are the open runs.
 	Runs(ctx context.Context, shard int) ([]backup.Run, error)
 	Records(ctx context.Context, project string) ([]backup.Record, error)
-	// VolumesOf are those of the ids that are protected, by id.
+	// VolumesOf returns the protected volumes among the ids, by id.
 	VolumesOf(ctx context.Context, project string, ids []string) (map[string]backup.Protected, error)
 }
 
@@ -53,8 +53,7 @@ type Cloud interface {
 	Backup(ctx context.Context, project, id string) (backup.CinderBackup, error)
 	Volume(ctx context.Context, project, id string) (backup.Volume, error)
 	DeleteBackup(ctx context.Context, project, id string) error
-	// Clock is what time it is by the cloud's own clock; ok is false where that is not
-	// known.
+	// Clock is the time by the cloud's own clock; ok is false if it is not known.
 	Clock() (at time.Time, ok bool)
 }
 
@@ -71,10 +70,9 @@ type Function struct {
 const (
 	// batch is how many due projects of a shard one tick takes on.
 	batch = 500
-	// patience is how long a project that is due waits for its open runs, so that one
-	// look serves them all.
+	// patience is how long a due project waits for its open runs, so that one look serves them all.
 	patience = 15 * time.Minute
-	// longest is how long a project is left alone at most.
+	// longest is the longest time between two looks at a project.
 	longest = 24 * time.Hour
 )
 
@@ -82,7 +80,7 @@ const (
 func (f *Function) Retention(ctx context.Context, t events.Tick) error {
 	ready, err := f.Ledger.Ready(ctx, t.Shard)
 	if err != nil || !ready {
-		// What an emptied ledger does not know, it must not decide on: reconcile first.
+		// The ledger was emptied: nothing is decided before reconcile has rebuilt it.
 		return err
 	}
 	due, err := f.Ledger.RetentionDue(ctx, t.Shard, t.At, batch)
@@ -101,7 +99,7 @@ func (f *Function) Retention(ctx context.Context, t events.Tick) error {
 		}
 		err := f.project(ctx, project, busy[project], sum, t.At)
 		if errors.Is(err, errNoService) {
-			break // nor would there be one for the other projects
+			break // the other projects would not get one either
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("project %s: %w", project, err))
@@ -136,7 +134,7 @@ func (f *Function) project(ctx context.Context, project string, busy map[string]
 		return err
 	}
 	if len(busy) > 0 && len(r.Removals) == 0 && now.Before(r.Due.Add(patience)) {
-		return nil // it stays due: the end of its last run is seen by the next tick
+		return nil // it stays due for the next tick
 	}
 	l := &look{f: f, before: r, r: r, busy: busy, now: now}
 	if err := l.gather(ctx); err != nil {
@@ -153,9 +151,9 @@ func (f *Function) project(ctx context.Context, project string, busy map[string]
 	return errors.Join(aerr, l.save(ctx, l.next()))
 }
 
-// Told handles Cinder's backup.delete.end notifications: where the backup is one
-// on its way out, the next of its volume follows at once. Nothing else in the
-// notification is believed, and the tick finds out without it.
+// Told handles Cinder's backup.delete.end notifications: if the removal of the backup was planned, the
+// next one of its volume follows at once. Nothing else in the notification is believed. Without it, the
+// tick notices the same.
 func (f *Function) Told(ctx context.Context, n cinder.Backup) error {
 	r, err := f.Ledger.Retention(ctx, n.Project)
 	if err != nil {
@@ -174,11 +172,10 @@ func (f *Function) Told(ctx context.Context, n cinder.Backup) error {
 	if err != nil {
 		return err
 	}
-	// What was announced is gone on with, and nothing more is decided: so the brake
-	// has been asked already.
+	// Only announced removals go on, and for these the brakes have been asked already.
 	l := &look{f: f, before: r, r: r, busy: busy[n.Project], now: n.At, only: gone.Volume, told: n.ID}
 	if err := l.gather(ctx); err != nil {
-		return errOf(err) // what holds the removals back is for the tick to say
+		return errOf(err) // the tick reports why nothing is removed
 	}
 	l.decide()
 	aerr := l.act(ctx)
@@ -188,8 +185,8 @@ func (f *Function) Told(ctx context.Context, n cinder.Backup) error {
 	return errors.Join(aerr, l.save(ctx, l.next()))
 }
 
-// follows says whether another removal of the volume is to follow one. Where none
-// is, the tick is in time to see that it is gone.
+// follows says whether the volume has another planned removal. If not, the tick is soon enough to notice
+// that this one is done.
 func follows(r backup.Retention, gone backup.Removal) bool {
 	for id, next := range r.Removals {
 		if id != gone.Backup && next.Volume == gone.Volume {
@@ -199,7 +196,7 @@ func follows(r backup.Retention, gone backup.Removal) bool {
 	return false
 }
 
-// errOf is what is to be answered: a hold is no error, what it comes of may be one.
+// errOf is the error to answer: a hold is not an error, but its cause may be one.
 func errOf(err error) error {
 	h, ok := errors.AsType[*hold](err)
 	switch {
