@@ -18,7 +18,6 @@ import (
 	"staffeln/functions/plan"
 	"staffeln/runtime/ledger"
 	"staffeln/runtime/openstack"
-	"staffeln/runtime/process"
 )
 
 type planCommand struct {
@@ -38,9 +37,9 @@ func (c planCommand) print(ctx context.Context, environ []string, now time.Time,
 	if err != nil {
 		return err
 	}
-	s, err := process.Read(environ)
+	s, err := settings(environ)
 	if err != nil {
-		return fmt.Errorf("these settings are wrong:\n%w", err)
+		return err
 	}
 	r := plan.Reader{Settings: planSettings(s.Functions())}
 	o, witness := s.CloudOptions(warnings()), &plan.Witness{}
