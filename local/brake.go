@@ -114,9 +114,9 @@ func openBrake(ctx context.Context, environ []string) (*brakes, error) {
 
 // openLedger connects to the service's ledger, and to nothing else.
 func openLedger(ctx context.Context, environ []string) (*process.Process, error) {
-	s, err := process.Read(environ)
+	s, err := settings(environ)
 	if err != nil {
-		return nil, fmt.Errorf("these settings are wrong:\n%w", err)
+		return nil, err
 	}
 	if s.RedisURL == "" {
 		return nil, errNoLedger

@@ -20,7 +20,6 @@ import (
 	"staffeln/functions/policy"
 	"staffeln/runtime/ledger"
 	"staffeln/runtime/openstack"
-	"staffeln/runtime/process"
 )
 
 type planCommand struct {
@@ -51,9 +50,9 @@ func (c planCommand) print(ctx context.Context, environ []string, now time.Time,
 			c.Backup = id
 		}
 	}
-	s, err := process.Read(environ)
+	s, err := settings(environ)
 	if err != nil {
-		return fmt.Errorf("these settings are wrong:\n%w", err)
+		return err
 	}
 	r := plan.Reader{Settings: s.Rules()}
 	o, witness := s.CloudOptions(warnings()), &plan.Witness{}

@@ -38,9 +38,9 @@ func (c previewCommand) print(ctx context.Context, environ []string, now time.Ti
 	if c.SendTo != "" && !mail.Address(c.SendTo) {
 		return fmt.Errorf("--send-to %.80q is no e-mail address", c.SendTo)
 	}
-	s, err := process.Read(environ)
+	s, err := settings(environ)
 	if err != nil {
-		return fmt.Errorf("these settings are wrong:\n%w", err)
+		return err
 	}
 	if s.RedisURL == "" {
 		return errNoLedger

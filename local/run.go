@@ -17,7 +17,6 @@ import (
 	"staffeln/runtime"
 	"staffeln/runtime/amqp"
 	"staffeln/runtime/cloudevents"
-	"staffeln/runtime/config"
 	"staffeln/runtime/process"
 	"staffeln/runtime/timer"
 )
@@ -52,9 +51,9 @@ func (c runCommand) every() functions.Intervals {
 
 // Run runs until ctx ends, then drains.
 func (c runCommand) Run(ctx context.Context) error {
-	s, err := process.Read(os.Environ())
+	s, err := settings(os.Environ())
 	if err != nil {
-		return fmt.Errorf("these settings are wrong, nothing was started:\n%w", err)
+		return err
 	}
 	log := s.Logger(os.Stderr)
 	process.RedisLog(log)
@@ -62,6 +61,18 @@ func (c runCommand) Run(ctx context.Context) error {
 	defer p.Close()
 	p.MailTimeout, p.Patience = c.MailTimeout, c.Patience
 	return p.Run(ctx, func(g *process.Group) error { return work(g, p, c.every(), log) })
+}
+
+// settings reads and checks the environment. It connects to nothing.
+func settings(environ []string) (process.Settings, error) {
+	s, err := process.Read(environ)
+	if err == nil {
+		_, err = newConsumer(s, nil, nil, nil, amqp.Hooks{})
+	}
+	if err != nil {
+		return s, fmt.Errorf("these settings are wrong:\n%w", err)
+	}
+	return s, nil
 }
 
 // work connects to what the functions need, and starts what sets them off.
@@ -126,19 +137,11 @@ func deliver(g *process.Group, p *process.Process, connector bool, every functio
 	// A ledger that is out of reach for a while does not make the process unready:
 	// that would take the policy check away, too, which goes on.
 	checks := []process.Check{{Name: "redis", Err: func(ctx context.Context) error { return p.Redis.Ping(ctx).Err() }}}
-	var consumer *amqp.Consumer
-	if len(s.AMQPURLs) > 0 {
-		secure, err := s.AMQPTLS.Config()
-		if err != nil {
-			return err
-		}
-		consumer, err = amqp.New(amqp.Config{
-			URLs: reveal(s.AMQPURLs), TLS: secure, Exchanges: s.AMQPExchanges, Topics: s.AMQPTopics, Queue: s.AMQPQueue,
-			MaxLength: s.AMQPMaxLength, Drain: s.DrainTimeout,
-		}, router.Deliver, router.Wants, log, hooks(ctx, p))
-		if err != nil {
-			return err
-		}
+	consumer, err := newConsumer(s, router.Deliver, router.Wants, log, hooks(ctx, p))
+	if err != nil {
+		return err
+	}
+	if consumer != nil {
 		checks = append(checks, process.Check{Name: "amqp", Err: func(context.Context) error { return brokersUp(consumer) }})
 		g.Go("notifications", consumer.Run)
 	}
@@ -162,12 +165,29 @@ func deliver(g *process.Group, p *process.Process, connector bool, every functio
 	return nil
 }
 
-func reveal(urls config.URLs) []string {
-	var out []string
-	for _, u := range urls {
-		out = append(out, u.Reveal())
+// newConsumer returns the consumer of notifications, which connects to nothing yet; nil
+// without brokers.
+func newConsumer(s process.Settings, deliver events.Handler, wanted func(string) bool, log *slog.Logger,
+	hooks amqp.Hooks) (*amqp.Consumer, error) {
+	if len(s.AMQPURLs) == 0 {
+		return nil, nil
 	}
-	return out
+	secure, err := s.AMQPTLS.Config()
+	if err != nil {
+		return nil, err
+	}
+	var urls []string
+	for _, u := range s.AMQPURLs {
+		urls = append(urls, u.Reveal())
+	}
+	c, err := amqp.New(amqp.Config{
+		URLs: urls, TLS: secure, Exchanges: s.AMQPExchanges, Topics: s.AMQPTopics, Queue: s.AMQPQueue,
+		MaxLength: s.AMQPMaxLength, Drain: s.DrainTimeout,
+	}, deliver, wanted, log, hooks)
+	if err != nil {
+		return nil, fmt.Errorf("STAFFELN_AMQP_*: %w", err)
+	}
+	return c, nil
 }
 
 // hooks count what the consumer does, and ask for a reconcile when notifications
@@ -295,9 +315,9 @@ func (c checkCommand) Run(ctx context.Context) error {
 }
 
 func (checkCommand) print(ctx context.Context, environ []string, out io.Writer) error {
-	s, err := process.Read(environ)
+	s, err := settings(environ)
 	if err != nil {
-		return fmt.Errorf("these settings are wrong:\n%w", err)
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.APITimeout)
 	defer cancel()

@@ -113,3 +113,25 @@ func forget(t *testing.T) {
 		})
 	}
 }
+
+// A broker's URL is checked with the other settings, before anything is connected to.
+func TestOptionsOfABrokersURLAreChecked(t *testing.T) {
+	cloud := []string{"OS_AUTH_URL=http://127.0.0.1:1/v3", "OS_USERNAME=u", "OS_PASSWORD=p", "OS_PROJECT_NAME=p"}
+	for _, c := range []struct{ url, says string }{
+		{"amqp://u:hunter2@h:5672/?ssl=1", `unknown option "ssl": want auth_mechanism, channel_max, heartbeat`},
+		{"amqps://u:hunter2@h:5671/?cacertfile=/ca.pem", "cacertfile has no effect beside the TLS settings"},
+		{"amqps://u:hunter2@h:5671/?heartbeat=5", ""},
+	} {
+		_, err := settings(append(cloud, "STAFFELN_AMQP_INSECURE=yes", "STAFFELN_AMQP_URLS=amqps://h/,"+c.url))
+		if c.says == "" {
+			if err != nil {
+				t.Errorf("%s: %v", c.url, err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), "STAFFELN_AMQP_*: amqp: broker URL 2: ") ||
+			!strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", c.url, err)
+		}
+	}
+}

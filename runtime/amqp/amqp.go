@@ -156,7 +156,7 @@ func (c Config) check() error {
 		complain("no broker's URL")
 	}
 	for i, u := range c.URLs {
-		if err := checkURL(u); err != nil {
+		if err := checkURL(u, c.TLS); err != nil {
 			complain("broker URL %d: %w", i+1, err)
 		}
 	}
@@ -417,17 +417,17 @@ func Redact(brokerURL string) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 }
 
-// The options that a broker's URL may have. amqp091 passes over all others without a
-// word, and over connection_timeout where the dialler is not its own.
+// The options that a broker's URL may have. amqp091 ignores all others silently, and
+// connection_timeout too, because dial has a dialler of its own.
 var (
 	urlOptions = []string{"auth_mechanism", "channel_max", "heartbeat"}
 	tlsOptions = []string{"cacertfile", "certfile", "keyfile", "server_name_indication"}
 )
 
-// checkURL checks a URL without quoting it: url.Parse and amqp091 do. An option
-// without effect is refused: a connection must not be plain where the operator
-// believes that ?ssl=1 has made it TLS.
-func checkURL(s string) error {
+// checkURL checks a URL. Its errors do not quote the URL, as those of url.Parse and amqp091
+// do. An option without effect is refused: an operator may believe that ?ssl=1 has turned on
+// TLS. amqp091 reads the TLS options only if it is given no config.
+func checkURL(s string, config *tls.Config) error {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil || u.Host == "":
@@ -444,6 +444,10 @@ func checkURL(s string) error {
 		case slices.Contains(tlsOptions, name):
 			if u.Scheme != "amqps" {
 				return fmt.Errorf("option %s has no effect without TLS: write amqps://", name)
+			}
+			if config != nil {
+				return fmt.Errorf("option %s has no effect beside the TLS settings for brokers (CA, certificate, insecure): "+
+					"use either the settings or the options %s", name, strings.Join(tlsOptions, ", "))
 			}
 		case !slices.Contains(urlOptions, name):
 			return fmt.Errorf("unknown option %.40q: want %s, and for amqps:// %s (TLS itself: write amqps://)",

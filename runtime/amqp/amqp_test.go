@@ -3,6 +3,7 @@ package amqp
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -923,6 +924,7 @@ func TestADeletedQueueIsMadeAgain(t *testing.T) {
 
 func TestConfigurationsThatAreRefused(t *testing.T) {
 	good := "amqp://user:password@127.0.0.1:5672/vhost"
+	tlsURL := "amqps://user:password@127.0.0.1:5671/vhost"
 	for sentence, c := range map[string]struct {
 		cfg  Config
 		says string
@@ -934,6 +936,8 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		"an option without effect":        {Config{URLs: []string{good + "?connection_timeout=5"}}, "unknown option"},
 		"a misspelt option":               {Config{URLs: []string{good + "?heartbeat=5&chanel_max=9"}}, `"chanel_max"`},
 		"a certificate without TLS":       {Config{URLs: []string{good + "?cacertfile=/ca.pem"}}, "write amqps://"},
+		"a certificate given twice":       {Config{URLs: []string{tlsURL + "?cacertfile=/ca.pem"}, TLS: &tls.Config{}}, "cacertfile has no effect beside the TLS settings"},
+		"a server's name beside settings": {Config{URLs: []string{tlsURL + "?server_name_indication=mq"}, TLS: &tls.Config{}}, "server_name_indication"},
 		"options with a semicolon":        {Config{URLs: []string{good + "?heartbeat=5;ssl=1"}}, "options after ?"},
 		"a topic that would bring RPC":    {Config{URLs: []string{good}, Topics: []string{"#"}}, `topic "#"`},
 		"a topic with a priority":         {Config{URLs: []string{good}, Topics: []string{"notifications.info"}}, "topic"},
@@ -957,8 +961,10 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 			t.Errorf("all complaints at once, and %q is not in: %v", says, err)
 		}
 	}
-	if _, err := New(Config{URLs: []string{good}}, nil, nil, nil, Hooks{}); err != nil {
-		t.Errorf("the defaults: %v", err)
+	for _, url := range []string{good, tlsURL + "?cacertfile=/ca.pem&heartbeat=5"} {
+		if _, err := New(Config{URLs: []string{url}}, nil, nil, nil, Hooks{}); err != nil {
+			t.Errorf("the defaults: %v", err)
+		}
 	}
 }
 

@@ -27,7 +27,7 @@ type Publisher struct {
 // NewPublisher makes a publisher for a broker's URL; config is nil for amqp URLs
 // or the system's authorities. It does not connect yet.
 func NewPublisher(brokerURL string, config *tls.Config) (*Publisher, error) {
-	if err := checkURL(brokerURL); err != nil {
+	if err := checkURL(brokerURL, config); err != nil {
 		return nil, fmt.Errorf("broker URL: %w", err)
 	}
 	return &Publisher{url: brokerURL, tls: config}, nil
