@@ -14,26 +14,26 @@ import (
 	"time"
 )
 
-// A Server serves HTTP on one address. Its limits are there because anybody may connect:
-// neither slow nor many clients keep others from being served.
+// A Server serves HTTP on one address. Anybody may connect, so it has limits: neither slow
+// nor many clients keep others from being served.
 type Server struct {
 	// Address is HOST:PORT.
 	Address string
 	Handler http.Handler
-	// Slow says that answers may take as long as they like, as those of functions do;
-	// else they have 30 s, and requests 10 s to be there.
+	// Slow lifts the time limits: 10 s to read a request, and 30 s to answer it. Functions
+	// may take longer.
 	Slow bool
-	// Leave is called when the context of Run ends, and is to return when nothing new
-	// is to be expected; nil returns at once. Requests are answered meanwhile.
+	// Leave is called when the context of Run ends. Requests are still answered until it
+	// returns. May be nil.
 	Leave func(context.Context)
-	// Drain is how long what is under way may go on, Leave included.
+	// Drain is how long Leave and the open requests may take together. Then the connections
+	// are closed.
 	Drain time.Duration
 	Log   *slog.Logger
 }
 
-// Run serves until ctx ends, with TLS where secure is not nil. Where that verifies
-// certificates of callers if they show one, only those who do are answered, but for
-// health and readiness.
+// Run serves until ctx ends, with TLS unless secure is nil. If secure verifies the
+// certificates of callers, only health and readiness are answered without one.
 func (v Server) Run(ctx context.Context, secure *tls.Config) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", v.Address)
 	if err != nil {
@@ -43,10 +43,10 @@ func (v Server) Run(ctx context.Context, secure *tls.Config) error {
 	srv := &http.Server{
 		Handler: v.Handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		Protocols: new(http.Protocols),
-		// What strangers do wrong is no news.
+		// Mistakes of strangers are of no interest to the operator.
 		ErrorLog: slog.NewLogLogger(v.Log.Handler(), slog.LevelDebug),
 	}
-	srv.Protocols.SetHTTP1(true) // all that is needed here, and the one with the fewest ways to be abused
+	srv.Protocols.SetHTTP1(true) // HTTP/2 is not needed, and there are more attacks on it
 	if v.Slow {
 		srv.MaxHeaderBytes = 64 << 10
 	} else {
@@ -55,7 +55,7 @@ func (v Server) Run(ctx context.Context, secure *tls.Config) error {
 	if secure != nil {
 		listener = tls.NewListener(listener, secure)
 		if secure.ClientAuth == tls.VerifyClientCertIfGiven {
-			srv.Handler = known(v.Handler)
+			srv.Handler = requireCertificate(v.Handler)
 		}
 	}
 	drained := make(chan struct{})
@@ -63,12 +63,12 @@ func (v Server) Run(ctx context.Context, secure *tls.Config) error {
 		defer close(drained)
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.Drain)
 		defer cancel()
-		srv.SetKeepAlivesEnabled(false) // whoever has a connection looks for another
+		srv.SetKeepAlivesEnabled(false) // so that clients connect elsewhere
 		if v.Leave != nil {
 			v.Leave(last)
 		}
 		if srv.Shutdown(last) != nil {
-			_ = srv.Close() // what is still there now is cut off
+			_ = srv.Close()
 		}
 	})
 	if err := srv.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -81,8 +81,8 @@ func (v Server) Run(ctx context.Context, secure *tls.Config) error {
 	return nil
 }
 
-// mostConnections is how many there may be at an address: half of the files that
-// the process may have open, since it has connections of its own to keep.
+// mostConnections is how many connections an address accepts: half of the process's limit
+// of open files, because the process needs the rest itself.
 func mostConnections() int {
 	const most, least = 10_000, 64
 	var files syscall.Rlimit
@@ -92,8 +92,8 @@ func mostConnections() int {
 	return int(min(max(files.Cur/2, least), most))
 }
 
-// A bounded listener takes no more connections while there is no room. The
-// server's timeouts make room.
+// A bounded listener accepts no further connection while room is full. The server's
+// timeouts close idle and slow ones.
 type bounded struct {
 	net.Listener
 	room chan struct{}
@@ -119,9 +119,9 @@ func (r *roomy) Close() error {
 	return r.Conn.Close()
 }
 
-// ServeTLS is what LISTEN is served with; nil for without TLS. The files are read
-// again when they change, so that a certificate can be renewed without a restart;
-// one that cannot be used is told, and the old one stays.
+// ServeTLS returns the TLS of STAFFELN_LISTEN; nil for none. The files are read again when
+// they change, so that a certificate can be renewed without a restart. If the new files
+// cannot be used, an error is logged and the old certificate stays.
 func (s Settings) ServeTLS(log *slog.Logger) (*tls.Config, error) {
 	return renewed(log, s.ListenTLS.Config, s.ListenTLS.Cert, s.ListenTLS.Key, s.ListenTLS.ClientCA)
 }
@@ -132,7 +132,6 @@ func renewed(log *slog.Logger, read func() (*tls.Config, error), files ...string
 	if first == nil || err != nil {
 		return nil, err
 	}
-	// What is wanted of callers is Server's to see, too.
 	first.NextProtos = []string{"http/1.1"}
 	r := &renewal{read: read, files: files, log: log, now: first, looked: time.Now()}
 	r.seen = r.stamp()
@@ -141,7 +140,7 @@ func renewed(log *slog.Logger, read func() (*tls.Config, error), files ...string
 	return served, nil
 }
 
-// A renewal has what is in the files.
+// A renewal has the TLS that was last read from the files.
 type renewal struct {
 	read  func() (*tls.Config, error)
 	files []string
@@ -153,7 +152,7 @@ type renewal struct {
 	looked time.Time
 }
 
-// renewalLook is how often the files are looked at, at most.
+// renewalLook is the shortest time between two looks at the files.
 const renewalLook = 5 * time.Second
 
 func (r *renewal) config(at time.Time) *tls.Config {
@@ -170,7 +169,8 @@ func (r *renewal) config(at time.Time) *tls.Config {
 	c, err := r.read()
 	r.seen = stamp
 	if err != nil || c == nil {
-		// Perhaps only one of the files is there yet: the others change the stamp.
+		// Perhaps only one of the files has been replaced yet. Replacing the others changes
+		// the stamp again.
 		r.log.Error("the certificate cannot be renewed: the old one stays", "err", err)
 		return r.now
 	}
@@ -191,17 +191,13 @@ func (r *renewal) stamp() string {
 	return all
 }
 
-// known lets those through who have shown a certificate. Who asks for health or
-// readiness is the platform, which has none.
-func known(next http.Handler) http.Handler {
+// requireCertificate refuses callers without a client certificate, except at the paths of
+// health and readiness: the platform that asks there has no certificate.
+func requireCertificate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.EscapedPath() {
-		case "/healthz", "/_/health", "/readyz", "/_/ready":
-		default:
-			if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-				http.Error(w, "a client certificate is needed", http.StatusForbidden)
-				return
-			}
+		if _, probe := probes[r.URL.EscapedPath()]; !probe && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
+			http.Error(w, "a client certificate is needed", http.StatusForbidden)
+			return
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -219,13 +215,13 @@ func (p *Process) serve(ctx context.Context) error {
 	}.Run(ctx, secure)
 }
 
-// Grace is how long requests are still answered after readiness has become false:
-// the time a load balancer needs to notice. A policy check that is refused a
-// connection fails in Cinder with a 500.
+// Grace is how long requests are still answered after readiness has become false, so that
+// load balancers notice in time. If a policy check cannot connect, Cinder answers 500.
 func (s Settings) Grace() time.Duration { return min(2*time.Second, s.DrainTimeout/4) }
 
-// serveMetrics serves /metrics until ctx ends, unless that is turned off. Where containers
-// share an address, only one of them can: that keeps no function from its work.
+// serveMetrics serves /metrics until ctx ends, unless that is turned off. Containers with one
+// function may share an address, where only one of them can serve its metrics; so there a
+// failure is only logged.
 func (p *Process) serveMetrics(ctx context.Context) error {
 	err := p.metrics(ctx)
 	if err != nil && p.Settings.Function != "" {
@@ -245,7 +241,7 @@ func (p *Process) metrics(ctx context.Context) error {
 	secure, err := renewed(p.Log, func() (*tls.Config, error) {
 		t, err := s.MetricsTLS.Config()
 		if t != nil && t.ClientCAs != nil {
-			t.ClientAuth = tls.RequireAndVerifyClientCert // there is nothing here for everybody
+			t.ClientAuth = tls.RequireAndVerifyClientCert // no path here is for everybody
 		}
 		return t, err
 	}, s.MetricsTLS.Cert, s.MetricsTLS.Key, s.MetricsTLS.ClientCA)
